@@ -1,0 +1,40 @@
+"""Before anything is written: refuse what must not become a folder or reach Jinja or a shell.
+
+What the answers mean is checked afterwards, in post_gen_project.py, by the project's own checks.
+"""
+
+import sys
+
+sys.path.pop(0)  # the folder of this script, a shared /tmp: what lies there must not be imported
+
+import json
+import re
+
+answers = json.loads(r"""{{ cookiecutter | tojson }}""")
+# Values given as key=value are rendered by Jinja before any hook runs; these are as they were given.
+given = json.loads(r"""{{ (_cookiecutter if _cookiecutter is defined else {}) | tojson }}""")
+FROM_TEMPLATE = "{{ '{{ cookiecutter.project_name | slugify }}' }}"
+
+problems = []
+for name, value in answers.items():
+    if name.startswith("_") or not isinstance(value, str):
+        continue
+    texts = {value} | {text for text in [given.get(name)] if isinstance(text, str) and text != FROM_TEMPLATE}
+    shown = ascii(value if len(value) <= 60 else value[:60] + "...")
+    if any(mark in text for text in texts for mark in ("{" + "{", "{" + "%", "{" + "#", "}" + "}", "%" + "}", "#" + "}")):
+        problems.append(f"{name}={shown}: has a template marker (two braces, or a brace with % or #)")
+    elif any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in value):
+        problems.append(f"{name}={shown}: has a control character (a newline, a tab, an escape)")
+    elif len(value) > 100:
+        problems.append(f"{name}={shown}: is {len(value)} characters long; 100 are allowed")
+    elif name != "project_name" and re.search(r"[^A-Za-z0-9_:.-]", value):
+        problems.append(f"{name}={shown}: letters, digits, '-', '_', '.' and ':' alone are allowed")
+if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", answers["project_slug"]):
+    shown = ascii(answers["project_slug"][:60])
+    problems.append(
+        f"project_slug={shown}: is the name of the folder and of the PBS job: "
+        "a letter first, then letters, digits, '-' and '_', 63 at most"
+    )
+if problems:
+    print("Nothing was written:", *problems, sep="\n  ", file=sys.stderr)
+    sys.exit(1)

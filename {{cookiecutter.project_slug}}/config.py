@@ -1,0 +1,111 @@
+"""Yours to edit: your options, then the Parsl configuration made of them.
+
+`python run.py --check` says what is wrong with them. Importing this file does nothing else.
+"""
+
+import os
+from pathlib import Path
+
+from polaris import facts, machine
+
+project_dir = Path(__file__).resolve().parent
+
+# --- your options --------------------------------------------------------------------------------
+# One block is one PBS job. The first five concern blocks alone: `qsub driver.pbs` asks for its own nodes.
+account = {{ cookiecutter.account | jsonify }}  # ALCF project that is charged
+queue = {{ cookiecutter.queue | jsonify }}
+nodes_per_block = {{ cookiecutter.nodes }}  # nodes
+walltime = {{ cookiecutter.walltime | jsonify }}  # H:MM:SS, of one block
+filesystems = {{ cookiecutter.filesystems | jsonify }}  # that a block needs; it does not start while one of them is down
+max_blocks = 1  # jobs at a time, at most
+
+workers_per_gpu = {{ cookiecutter.workers_per_gpu }}  # tasks that share a GPU
+cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each worker, next to its GPU
+retries = 2  # further tries of a task that failed
+run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
+
+# Settings of Parsl with these names replace those below, e.g. {"prefetch_capacity": 4, "worker_debug": True}.
+executor_options = {}
+
+
+# --- the Parsl configuration ---------------------------------------------------------------------
+def fresh_config(mode="auto"):
+    """A new parsl.config.Config, for `parsl.load(fresh_config())` or `parsl-perf --config config.py`.
+
+    mode: "local" (this machine), "job" (the nodes of the PBS job that runs this), "blocks" (PBS jobs
+    that Parsl submits), or "auto": "job" inside a job, "blocks" where there is a qsub, else "local".
+    The settings are those of ALCF's page on Parsl, its faults mended:
+    https://docs.alcf.anl.gov/polaris/workflows/parsl/
+    """
+    from parsl.config import Config
+    from parsl.dataflow.memoization import BasicMemoizer
+    from parsl.executors import HighThroughputExecutor
+    from parsl.launchers import MpiExecLauncher, SingleNodeLauncher
+    from parsl.providers import LocalProvider, PBSProProvider
+    from parsl.utils import get_all_checkpoints
+
+    mode = machine.choose_mode(mode)
+    # worker_init's cd and the launcher's $JOBNAME.nodes need the folder before a block starts.
+    os.makedirs(run_dir, mode=0o700, exist_ok=True)
+    # Every block loads the same environment as you do, modules included: MPI and CUDA are found.
+    worker_init = f"source {project_dir}/activate.sh || exit 1; cd {run_dir} || exit 1"
+    # One manager a node; it starts the node's workers and binds each by the affinity list.
+    one_manager_per_node = MpiExecLauncher(
+        bind_cmd="--cpu-bind", overrides=f"--depth={facts.THREADS_PER_NODE} --ppn 1"
+    )
+    workers = facts.GPUS_PER_NODE * workers_per_gpu
+    pinning = {
+        "available_accelerators": workers,
+        "max_workers_per_node": workers,
+        "cpu_affinity": cpu_affinity,
+    }
+
+    if mode == "local":
+        pinning, worker_init = machine.local_workers(workers_per_gpu)
+        provider = LocalProvider(worker_init=worker_init, launcher=SingleNodeLauncher(), max_blocks=1)
+    elif mode == "job":
+        provider = LocalProvider(
+            worker_init=worker_init,
+            launcher=one_manager_per_node,
+            nodes_per_block=len(machine.nodes_of_job()),
+            max_blocks=1,
+        )
+    else:
+        provider = PBSProProvider(
+            account=account,
+            queue=queue,
+            walltime=walltime,
+            nodes_per_block=nodes_per_block,
+            cpus_per_node=facts.THREADS_PER_NODE,
+            select_options=f"system=polaris:ngpus={facts.GPUS_PER_NODE}",
+            # -r n: a block that PBS lost is not started again behind Parsl's back; Parsl asks for a new one.
+            scheduler_options=f"#PBS -l filesystems={filesystems}\n#PBS -l place=scatter\n#PBS -r n",
+            worker_init=worker_init,
+            launcher=one_manager_per_node,
+            init_blocks=1,
+            min_blocks=0,
+            max_blocks=max_blocks,
+        )
+
+    settings = {
+        "label": "htex",
+        "provider": provider,
+        "address": machine.address(mode),
+        "interchange_launch_cmd": [machine.beside_python("interchange.py")],
+        "heartbeat_period": 15,  # seconds
+        "heartbeat_threshold": 120,  # seconds
+        "prefetch_capacity": 0,  # a task waits for a free GPU, not behind a busy one
+        "worker_debug": False,  # True writes several lines a task onto the shared file system
+        **pinning,
+        **executor_options,
+    }
+    return Config(
+        executors=[HighThroughputExecutor(**settings)],
+        # Since Parsl 2025.12.08 checkpoints and the app cache are settings of the memoizer.
+        memoizer=BasicMemoizer(
+            memoize=True, checkpoint_mode="task_exit", checkpoint_files=get_all_checkpoints(str(run_dir))
+        ),
+        retries=retries,
+        run_dir=str(run_dir),
+        strategy_period=1,  # seconds; PBS itself is asked once a minute at most
+    )

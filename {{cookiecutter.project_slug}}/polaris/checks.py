@@ -1,0 +1,293 @@
+"""Every rule about the settings, written once. Standard library only.
+
+The template's hook calls `check` on the answers, `run.py` calls it on `config.py` and on the #PBS lines
+of `driver.pbs`, since both are edited afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from . import facts
+
+
+class Settings(NamedTuple):
+    """What is checked, as given: strings from the questions, numbers from config.py. None: not given."""
+
+    account: str | None = None
+    queue: str | None = None
+    nodes_per_block: int | str | None = None
+    walltime: str | None = None  # H:MM:SS
+    filesystems: str | None = None  # names joined by ":"
+    conda_version: str | None = None
+    workers_per_gpu: int | str | None = None
+    cpu_affinity: str | None = None  # "list:24-31,56-63:...", one entry a worker
+    max_blocks: int | str | None = None
+    retries: int | str | None = None
+    project_dir: str | None = None
+    run_dir: str | None = None
+
+
+class Problem(NamedTuple):
+    """One broken rule. `mend` is a value that would do, "" where only the user can know it."""
+
+    name: str  # the field of Settings
+    given: object
+    wrong: str  # what is wrong, and what is allowed
+    mend: str = ""
+    fatal: bool = True  # False: said, but nothing is refused
+
+
+def check(settings, *, submitting=False, ask=None):
+    """All problems of `settings`, in the order of its fields.
+
+    submitting: whether PBS is about to be asked for nodes; the placeholder account is refused only then.
+    ask: a function from a queue's name to `live_queue`'s answer; it is called for unlisted queues only.
+    """
+    problems = []
+    for name in ("nodes_per_block", "workers_per_gpu", "max_blocks", "retries"):
+        given = getattr(settings, name)
+        if given is not None:
+            if not re.fullmatch(r"0|[1-9][0-9]{0,5}", str(given)) or isinstance(given, bool):
+                problems.append(Problem(name, given, "is not a whole number", "1"))
+                given = None
+            settings = settings._replace(**{name: given if given is None else int(given)})
+    for name in ("account", "queue", "walltime", "filesystems", "conda_version", "cpu_affinity"):
+        given = getattr(settings, name)
+        if given is not None and not isinstance(given, str):
+            problems.append(Problem(name, given, "is not text: put it in quotes"))
+            settings = settings._replace(**{name: None})
+    problems += _account(settings, submitting)
+    problems += _queue(settings, ask or live_queue)
+    problems += _filesystems(settings)
+    problems += _workers(settings)
+    if settings.conda_version is not None and settings.conda_version not in facts.CONDA_VERSIONS:
+        known = re.fullmatch(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]", settings.conda_version)
+        wrong = "is not a conda module that was tried" if known else "is no version of the conda module"
+        allowed = f"{wrong}: {', '.join(facts.CONDA_VERSIONS)}"
+        problems.append(Problem("conda_version", settings.conda_version, allowed, "default", fatal=not known))
+    order = {name: i for i, name in enumerate(Settings._fields)}
+    return sorted(problems, key=lambda problem: order[problem.name])
+
+
+def _account(settings, submitting):
+    account = settings.account
+    if account is None:
+        return
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", account):
+        allowed = "is no ALCF project name: letters, digits, '-' and '_', a letter first"
+        yield Problem("account", account, allowed, "MyProject")
+    elif account.upper() == facts.PLACEHOLDER:
+        allowed = "is a placeholder: PBS needs the name of your ALCF project"
+        yield Problem("account", account, allowed, fatal=submitting)
+
+
+def _queue(settings, ask):
+    name, nodes, walltime = settings.queue, settings.nodes_per_block, settings.walltime
+    duration = None
+    if walltime is not None:
+        duration = facts.seconds(walltime)
+        if duration is None:
+            yield Problem("walltime", walltime, "is not H:MM:SS, such as 1:00:00 or 0:30:00", "1:00:00")
+    if nodes is not None and nodes < 1:
+        yield Problem("nodes_per_block", nodes, "is fewer than one node", "1")
+        nodes = None
+    if name is None:
+        return
+    if name not in facts.QUEUES:
+        yield from _unlisted_queue(name, nodes, duration, ask)
+        return
+    queue = facts.QUEUES[name]
+    fits = f"{name} takes {facts.what_fits(name)}"
+    (fewest, most), (shortest, longest) = queue.nodes, queue.walltime
+    if nodes is not None and not fewest <= nodes <= most:
+        yield Problem("nodes_per_block", nodes, fits, str(min(max(nodes, fewest), most)))
+        nodes = None
+    elif nodes is not None and queue.routes and nodes > facts.LARGE_JOBS_WAIT:
+        wrong = f"may never start: about {facts.LARGE_JOBS_WAIT} nodes work at once"
+        yield Problem("nodes_per_block", nodes, wrong, str(facts.LARGE_JOBS_WAIT), fatal=False)
+    if duration is not None and not shortest <= duration <= longest:
+        yield Problem("walltime", walltime, fits, facts.hms(min(max(duration, shortest), longest)))
+    elif duration is not None and nodes is not None and queue.routes:
+        # PBS may take such a job, give it an ID and lose it: no queue behind prod has room for it.
+        limit = next(most for a, b, most in queue.routes if a <= nodes <= b)
+        if duration > limit:
+            enough = min(a for a, b, most in queue.routes if most >= duration)
+            wrong = (
+                f"with {nodes} nodes fits no queue behind prod, and PBS would lose the job: {fits}; "
+                f"so {nodes} nodes for {facts.hms(limit)} at most, or {enough} nodes or more for {walltime}"
+            )
+            yield Problem("walltime", walltime, wrong, facts.hms(limit))
+    blocks = settings.max_blocks
+    if blocks is not None and blocks < 1:
+        yield Problem("max_blocks", blocks, "is fewer than one block", "1")
+    elif blocks is not None and queue.queued is not None and blocks > queue.queued:
+        wrong = f"is more jobs than {name} lets one user or project queue: {queue.queued}"
+        yield Problem("max_blocks", blocks, wrong, str(queue.queued))
+    elif blocks is not None and blocks > queue.running:
+        wrong = f"is more jobs than {name} runs at a time ({queue.running}): the others wait"
+        yield Problem("max_blocks", blocks, wrong, str(queue.running), fatal=False)
+
+
+def _unlisted_queue(name, nodes, duration, ask):
+    listed = f"it is none of {', '.join(facts.QUEUES)}"
+    if facts.NOT_FOR_USERS.fullmatch(name):
+        yield Problem("queue", name, "takes no direct submission: prod routes jobs into it", "prod")
+        return
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        yield Problem("queue", name, f"is no name of a queue; {listed}", "debug")
+        return
+    live = ask(name)
+    if live is None:
+        wrong = f"is not known here, and there is no qstat to ask: {listed}, so its limits are not checked"
+        yield Problem("queue", name, wrong, fatal=False)
+    elif not live:
+        yield Problem("queue", name, f"is not on this PBS server; {listed}", "debug")
+    else:
+        yield from _live_limits(name, live, nodes, duration)
+
+
+def _live_limits(name, live, nodes, duration):
+    """The limits that the server itself states for a queue, such as a reservation's."""
+    if live.get("enabled") == "False" or live.get("started") == "False":
+        yield Problem("queue", name, "is closed on this PBS server for now (qstat -Q)", fatal=False)
+    for name, value, key in (("nodes_per_block", nodes, "nodect"), ("walltime", duration, "walltime")):
+        for bound, word in (("min", "less"), ("max", "more")):
+            limit = live.get(f"resources_{bound}.{key}")
+            if value is None or limit is None:
+                continue
+            number = facts.seconds(limit) if key == "walltime" else int(limit)
+            if number is not None and (value < number if bound == "min" else value > number):
+                given = facts.hms(value) if key == "walltime" else value
+                yield Problem(name, given, f"is {word} than {live['name']} takes: {limit}", limit)
+
+
+def live_queue(name):
+    """What PBS says of a queue: None without a server, {} without such a queue, else its limits."""
+    listing = _output("qstat", "-Q")
+    if listing is None:
+        return None
+    if not any(line.split()[:1] == [name] for line in listing.splitlines()[2:]):
+        return {}
+    pairs = re.findall(r"^ {4}(\S+) = (.*)$", _output("qstat", "-Qf", name) or "", re.MULTILINE)
+    return {"name": name, **dict(pairs)}
+
+
+def _output(*command):
+    """What a command prints; None where it is missing, fails or hangs."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _filesystems(settings):
+    given = settings.filesystems
+    if given is None:
+        return
+    names = given.split(":")
+    known = "known are " + " and ".join(facts.FILESYSTEMS)
+    good = [name for name in names if name in facts.FILESYSTEMS]
+    mend = ":".join(dict.fromkeys(good)) or "home:eagle"
+    for name in names:
+        if name in facts.NOT_ON_POLARIS:
+            yield Problem("filesystems", given, f"{facts.NOT_ON_POLARIS[name]}; {known}", mend)
+        elif name not in facts.FILESYSTEMS:
+            yield Problem("filesystems", given, f"has {name!r}; {known}, joined by ':'", mend)
+    for what, folder in (("project", settings.project_dir), ("run directory", settings.run_dir)):
+        for name, roots in facts.FILESYSTEMS.items():
+            if folder is not None and name not in names and folder_is_under(folder, roots):
+                wrong = f"leaves out {name}, where the {what} lies ({folder}): a job could not read it"
+                yield Problem("filesystems", given, wrong, ":".join(dict.fromkeys([*good, name])))
+
+
+def folder_is_under(folder, roots):
+    """Whether a folder lies below one of the roots, by its name or, behind links, by its place."""
+    places = {Path(os.path.abspath(folder)), Path(os.path.realpath(folder))}
+    return any(place.is_relative_to(root) for place in places for root in roots)
+
+
+def _workers(settings):
+    workers = settings.workers_per_gpu
+    most = facts.MAX_WORKERS_PER_GPU
+    if workers is not None and not 1 <= workers <= most:
+        yield Problem("workers_per_gpu", workers, f"is not within 1-{most}", str(min(max(workers, 1), most)))
+        workers = None
+    if settings.retries is not None and settings.retries > 100:
+        yield Problem("retries", settings.retries, "is more than 100 tries of one task", "2")
+    if settings.cpu_affinity is None or workers is None:
+        return
+    # A list of another length makes every worker die while the run waits and the nodes are charged.
+    given, right = settings.cpu_affinity, facts.cpu_affinity(workers)
+    entries = given.split(":")
+    entry = r"[0-9]{1,3}(-[0-9]{1,3})?"
+    if entries[0] != "list" or not all(re.fullmatch(f"{entry}(,{entry})*", e) for e in entries[1:]):
+        yield Problem("cpu_affinity", given, "is not list:A-B,C-D:..., threads of each worker", right)
+        return
+    if len(entries) - 1 != facts.GPUS_PER_NODE * workers:
+        needed = facts.GPUS_PER_NODE * workers
+        wrong = (
+            f"has {len(entries) - 1} entries; {facts.GPUS_PER_NODE} GPUs x {workers} workers need {needed}"
+        )
+        yield Problem("cpu_affinity", given, wrong, right)
+    threads = [n for e in entries[1:] for n in _threads(e)]
+    beyond = [n for n in threads if n >= facts.THREADS_PER_NODE]
+    twice = sorted({n for n in threads if threads.count(n) > 1})
+    backwards = [e for e in entries[1:] if not _threads(e)]
+    if beyond:
+        wrong = f"names hardware thread {beyond[0]}; a node has 0-{facts.THREADS_PER_NODE - 1}"
+        yield Problem("cpu_affinity", given, wrong, right)
+    if twice:
+        yield Problem("cpu_affinity", given, f"gives hardware thread {twice[0]} to two workers", right)
+    if backwards:
+        yield Problem("cpu_affinity", given, f"has the empty range {backwards[0]}", right)
+
+
+def _threads(entry):
+    """ "24-26,56" -> [24, 25, 26, 56]."""
+    threads = []
+    for part in entry.split(","):
+        first, _, last = part.partition("-")
+        threads += range(int(first), int(last or first) + 1)
+    return threads
+
+
+def check_driver(driver, blocks, *, mode):
+    """Problems between the job of driver.pbs and config.py, whose fields are in `blocks`.
+
+    mode: "blocks" where the driver would submit blocks; else differences are only said.
+    """
+    queue = facts.QUEUES.get(blocks.queue)
+    if queue is not None and driver.queue == blocks.queue and queue.running == 1:
+        wrong = f"runs one job a user at a time: blocks of a driver job in {blocks.queue} would never start"
+        advice = "for MODE=blocks, give driver.pbs or config.py another queue"
+        yield Problem("queue", driver.queue, f"{wrong}; {advice}", fatal=mode == "blocks")
+    for name in ("account", "queue", "nodes_per_block", "walltime", "filesystems"):
+        ours, theirs = getattr(driver, name), getattr(blocks, name)
+        if ours is not None and str(ours) != str(theirs):
+            yield Problem(name, ours, f"differs from config.py, which has {theirs}", fatal=False)
+
+
+def read_driver(text):
+    """The Settings in the #PBS lines of a driver script, and each one's line number."""
+    found, lines = {}, {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            break  # PBS stops at the first command too
+        for option, value in re.findall(r"-([Aql])\s*(\S+)", line) if line.startswith("#PBS") else ():
+            pairs = {"A": [("account", value)], "q": [("queue", value)]}.get(option)
+            for name, given in pairs or [part.partition("=")[::2] for part in value.split(",")]:
+                name = {"select": "nodes_per_block"}.get(name, name)
+                if name == "nodes_per_block":
+                    given = given.split(":")[0]
+                if name in Settings._fields:
+                    found[name], lines[name] = given, number
+    return Settings(**found), lines

@@ -1,0 +1,329 @@
+"""The command line of run.py: run the ensemble, check the settings, show what would be submitted."""
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from . import checks, facts, machine, views
+from .ensemble import WINDOW, Ensemble, Refused
+
+PROJECT = Path(__file__).resolve().parent.parent
+DONE, TASKS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+OPTIONS = (  # of config.py, that are checked
+    "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "workers_per_gpu",
+    "cpu_affinity", "retries",
+)  # fmt: skip
+NAMES = {  # of a setting, in driver.pbs
+    "account": "#PBS -A",
+    "queue": "#PBS -q",
+    "nodes_per_block": "#PBS -l select",
+    "walltime": "#PBS -l walltime",
+    "filesystems": "#PBS -l filesystems",
+}
+
+
+def _mistake(kind, error, trace):
+    """In place of a traceback: where a mistake in the user's files is, in one line, and leave with 2."""
+    if issubclass(kind, KeyboardInterrupt):
+        os._exit(INTERRUPTED)
+    ours = [frame for frame in traceback.extract_tb(trace) if Path(frame.filename).parent == PROJECT]
+    if isinstance(error, SyntaxError):
+        place = f"{error.filename} line {error.lineno}: "
+    else:
+        place = f"{ours[-1].filename} line {ours[-1].lineno}: " if ours else ""
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and error.name in ("parsl", "numpy", "matplotlib"):
+        hint = f"\n{sys.executable} has no {error.name}: source activate.sh (made by: bash setup_env.sh)"
+    print(f"{place}{kind.__name__}: {getattr(error, 'msg', error)}{hint}", file=sys.stderr, flush=True)
+    if not ours and not isinstance(error, SyntaxError):
+        traceback.print_exception(kind, error, trace)  # ours to mend, not the user's
+    sys.stdout.flush()
+    os._exit(REFUSED)
+
+
+sys.excepthook = _mistake
+
+
+def main(inputs_file, inputs, outputs, task, summarize, argv=None):
+    """Do what the command line says; returns 0 all done, 1 some task failed, 2 wrong settings or usage."""
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="Run the ensemble: one task for each row of the input that has no result yet.",
+        epilog="status: 0 all done, 1 some task failed, 2 wrong settings or usage, 130 stopped by Ctrl-C",
+    )
+    parser.add_argument("inputs_file", nargs="?", default=inputs_file, help="CSV file (default: %(default)s)")
+    parser.add_argument(
+        "--mode",
+        choices=["auto", *machine.MODES],
+        default="auto",
+        help="local: this machine; job: the nodes of the PBS job this runs in; blocks: submit PBS jobs; "
+        "auto: job inside a job, blocks where there is a qsub, else local",
+    )
+    parser.add_argument("--check", action="store_true", help="say what is wrong with the settings")
+    parser.add_argument("--dry-run", action="store_true", help="print the script that would be submitted")
+    args = parser.parse_args(argv)
+    ensemble = Ensemble(args.inputs_file, inputs, outputs, task)
+    config = importlib.import_module("config")
+    try:
+        mode = machine.choose_mode(args.mode)
+        if mode == "job":
+            machine.nodes_of_job()
+        if args.check:
+            return _check(config, mode, ensemble)
+        if args.dry_run:
+            return _dry_run(config, args.mode)
+        _refuse(_problems(config, mode))
+        ensemble.plan()
+        return _run(config, mode, ensemble, summarize)
+    except (Refused, ValueError) as error:
+        if isinstance(error, ValueError) and "mode" not in str(error):
+            raise
+        print(error, file=sys.stderr)
+        return REFUSED
+
+
+# --- checks --------------------------------------------------------------------------------------
+def _settings(config):
+    """The options of config.py as checks.Settings; a missing one is a mistake that names itself."""
+    given = {name: getattr(config, name) for name in OPTIONS}
+    version = re.search(r"^conda_version=\"?([^\"\s#]*)", (PROJECT / "activate.sh").read_text(), re.MULTILINE)
+    return checks.Settings(
+        **given,
+        conda_version=version and version.group(1),
+        project_dir=str(PROJECT),
+        run_dir=os.fspath(config.run_dir),
+    )
+
+
+def _problems(config, mode, every_file=False):
+    """Each problem as (fatal, line): of config.py, and of driver.pbs where it matters."""
+    settings = _settings(config)
+    found = checks.check(settings, submitting=mode == "blocks")
+    lines = [(p.fatal, f"{_in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
+    inside = "PBS_JOBID" in os.environ
+    if every_file or inside:
+        text = (PROJECT / "driver.pbs").read_text()
+        driver, numbers = checks.read_driver(text)
+        # In a job, what qsub's own options changed counts, not the file.
+        actual = {"account": os.environ.get("PBS_ACCOUNT"), "queue": os.environ.get("PBS_O_QUEUE")}
+        if inside:
+            driver = driver._replace(**{name: value for name, value in actual.items() if value})
+        found = checks.check(driver, submitting=inside) if every_file or mode == "job" else []
+        found += checks.check_driver(driver, settings, mode=mode) if every_file or mode == "blocks" else []
+        for p in found:
+            where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
+            lines.append((p.fatal, f"{where}{NAMES.get(p.name, p.name)} {p.given}: {_said(p)}"))
+    return lines
+
+
+def _in_config(name):
+    """Where config.py (activate.sh, for one) sets an option."""
+    file = "activate.sh" if name == "conda_version" else "config.py"
+    for number, line in enumerate((PROJECT / file).read_text().splitlines(), 1):
+        if re.match(rf"{name}\s*=", line):
+            return f"{file} line {number}: {name}"
+    return f"{file}: {name}"
+
+
+def _said(problem):
+    mend = f" (for example {problem.mend})" if problem.mend else ""
+    return f"{problem.wrong}{mend}"
+
+
+def _refuse(problems):
+    fatal = [line for is_fatal, line in problems if is_fatal]
+    if fatal:
+        raise Refused("\n".join(fatal))
+
+
+def _check(config, mode, ensemble):
+    """Everything that this machine can show before a node hour is spent."""
+    problems = _problems(config, mode, every_file=True)
+    try:
+        ensemble.plan()
+        rows = f"{ensemble.total} rows in {ensemble.inputs_file}, {ensemble.done} of them done"
+    except Refused as error:
+        problems += [(True, line) for line in str(error).splitlines()]
+        rows = None
+    run_dir = Path(config.run_dir)
+    folder = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        problems.append((True, f"{_in_config('run_dir')} = {str(run_dir)!r}: {folder} cannot be written to"))
+    try:
+        parsl = importlib.metadata.version("parsl")
+        if tuple(map(int, parsl.split(".")[:3])) < facts.PARSL_AT_LEAST:
+            needed = ".".join(map(str, facts.PARSL_AT_LEAST))
+            problems.append((True, f"Parsl {parsl} is older than {needed}: bash setup_env.sh"))
+    except importlib.metadata.PackageNotFoundError:
+        parsl = "none"
+        problems.append((True, f"{sys.executable} has no Parsl: bash setup_env.sh; source activate.sh"))
+    ours = Path(sys.prefix).is_relative_to(PROJECT / ".venv")
+    if not ours:
+        problems.append((False, f"{sys.prefix} is not the project's environment: source activate.sh"))
+    if mode == "blocks" and shutil.which("qsub") is None:
+        problems.append((True, "mode blocks needs qsub, which is not on PATH: use a login node"))
+    gpus = machine.gpus()
+    for what, seen in (
+        ("mode", mode),
+        ("environment", f"{sys.prefix} (Python {sys.version.split()[0]})"),
+        ("Parsl", parsl),
+        ("conda module", os.environ.get("CONDA_PREFIX") or "none loaded"),
+        ("qsub", shutil.which("qsub") or "none: this is no login node"),
+        ("GPUs", f"{len(gpus)} x {gpus[0]}" if gpus else "none on this machine"),
+        ("run directory", run_dir),
+        ("input", rows),
+    ):
+        if seen is not None:
+            print(f"{what + ':':15} {seen}")
+    for fatal, line in problems:
+        print(f"{'WRONG' if fatal else 'note'}:  {line}")
+    fatal = sum(is_fatal for is_fatal, _ in problems)
+    print(f"{fatal} to mend" if fatal else "nothing to mend")
+    return REFUSED if fatal else DONE
+
+
+# --- running -------------------------------------------------------------------------------------
+def _run(config, mode, ensemble, summarize):
+    start = time.monotonic()
+    before = f", {ensemble.done} of them done before" if ensemble.done else ""
+    print(f"{ensemble.inputs_file}: {ensemble.total} tasks{before}", flush=True)
+    status = DONE
+    if ensemble.left:
+        import parsl
+
+        parsl_config = config.fresh_config(mode)
+        ensemble.on_signals()
+        dfk = parsl.load(parsl_config)
+        blocks = Blocks(dfk, mode)
+        print(f"mode {mode}: {blocks.expected}; Parsl's logs: {os.path.relpath(dfk.run_dir)}", flush=True)
+        view = views.progress()
+        try:
+            ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks.drained, blocks.broken)
+            view.close()
+            if blocks.broken():
+                status = REFUSED
+                print(blocks.reason(), file=sys.stderr)
+            elif ensemble.stopping:
+                status = INTERRUPTED
+                print(f"stopped by {ensemble.stopping}: {ensemble.left} of {ensemble.total} tasks left; "
+                      f"python run.py goes on from here")  # fmt: skip
+            elif ensemble.done:
+                _summarize(ensemble, summarize)
+        finally:
+            view.close()
+            with contextlib.suppress(Exception):
+                dfk.cleanup()
+    else:
+        print("nothing to do: every row has its result")
+        _summarize_alone(config, ensemble, summarize)
+    if status == DONE:
+        if ensemble.failed:
+            status = TASKS_FAILED
+            print(f"{ensemble.failed} of {ensemble.total} tasks failed: {ensemble.failures_file} says why; "
+                  f"running again tries them again")  # fmt: skip
+        seconds = views.seconds_in_words(time.monotonic() - start)
+        print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
+    return status
+
+
+def _summarize(ensemble, summarize):
+    def call(app, arguments):
+        futures = [app(*each) for each in arguments]
+        return [future.result() for future in futures]
+
+    made = summarize(ensemble.results(), call, ensemble.folder)
+    if made:
+        print(f"picture: {os.path.relpath(made)}")
+
+
+def _summarize_alone(config, ensemble, summarize):
+    """The same where no worker is needed for anything else: by Parsl in this process."""
+    import parsl
+    from parsl.executors import ThreadPoolExecutor
+
+    alone = parsl.Config(executors=[ThreadPoolExecutor(label="here")], run_dir=os.fspath(config.run_dir))
+    with parsl.load(alone):
+        _summarize(ensemble, summarize)
+
+
+class Blocks:
+    """The workers behind Parsl's executor, and why there are none."""
+
+    def __init__(self, dfk, mode):
+        self.executor = dfk.executors["htex"]
+        provider = self.executor.provider
+        nodes = provider.nodes_per_block
+        self.workers = provider.max_blocks * nodes * int(self.executor.workers_per_node)
+        if mode == "blocks":
+            self.expected = (
+                f"up to {provider.max_blocks} job(s) of {nodes} node(s) in queue {provider.queue}, "
+                f"{int(self.executor.workers_per_node)} workers a node"
+            )
+        else:
+            where = "this machine" if mode == "local" else f"{nodes} node(s)"
+            self.expected = f"{self.workers} workers on {where}"
+
+    def drained(self):
+        """Stop every manager from starting tasks, then say whether none runs one any more."""
+        managers = self.executor.connected_managers()
+        for manager in managers:
+            if manager["active"]:
+                self.executor._hold_manager(manager["manager"])
+        return not any(manager["tasks"] for manager in managers)
+
+    def broken(self):
+        """Whether Parsl has given up on its blocks: none of them could be started or stayed alive."""
+        return self.executor.bad_state_is_set
+
+    def reason(self):
+        """Why, in one line: PBS's own words for a refused qsub, else the end of a block's stderr."""
+        text = str(self.executor.executor_exception)
+        for block_id, status in self.executor.status_facade.items():
+            text = f"{status.message or ''}\n{text}"
+            with contextlib.suppress(OSError, TypeError):
+                tail = Path(status.stderr_path).read_text(errors="replace").strip().splitlines()
+                if tail:
+                    return f"block {block_id} ended before it worked: {tail[-1]} ({status.stderr_path})"
+        said = re.findall(r"qsub: .*", text)
+        return said[-1] if said else text.strip().splitlines()[-1]
+
+
+def _dry_run(config, mode):
+    """Print the script of a block with everything as it would be, but for the moment's port and time."""
+    if mode == "local":
+        print("mode local submits nothing", file=sys.stderr)
+        return DONE
+    if mode == "job":
+        sys.stdout.write((PROJECT / "driver.pbs").read_text())
+        return DONE
+    problems = _problems(config, "blocks")
+    for _, line in problems:
+        print(line, file=sys.stderr)
+    if any(fatal for fatal, _ in _problems(config, "local")):
+        return REFUSED
+    parsl_config = config.fresh_config("blocks")
+    executor = parsl_config.executors[0]
+    from parsl.dataflow.rundirs import make_rundir
+
+    with tempfile.TemporaryDirectory() as folder:
+        executor.run_dir = executor.provider.script_dir = make_rundir(folder)
+        executor.run_id, executor.log_config, executor.monitoring_messages = "dry-run", None, None
+        executor.provider.execute_wait = lambda *_: (0, "dry-run", "")  # instead of qsub
+        executor.start()
+        try:
+            executor._launch_block("0")
+        finally:
+            executor.shutdown()
+        script = next(Path(executor.run_dir).glob("parsl.htex.block-0.*")).read_text()
+        print(script.replace(folder, os.fspath(config.run_dir)))
+    return DONE

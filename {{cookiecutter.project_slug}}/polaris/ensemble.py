@@ -1,0 +1,314 @@
+"""The engine: rows of a CSV file become tasks, their results rows of another, and no row is computed twice.
+
+Memory does not grow with the number of rows beyond 8 bytes a row: the input is read as it is needed, a
+bounded window of tasks is in flight, and results go to the file as tasks end.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+import queue
+import re
+import signal
+import time
+import traceback
+from array import array
+from bisect import bisect_left
+from pathlib import Path
+
+WINDOW = 1000  # tasks in flight, at least; more where there are more workers
+TICK = 0.5  # seconds between looks at signals and views while nothing ends
+
+
+class Refused(Exception):
+    """What the user must mend: its lines are printed, nothing else, and the status is 2."""
+
+
+# --- the input -----------------------------------------------------------------------------------
+def read_rows(path, columns, problems=None):
+    """Yield (line number, {column: value}) of a CSV file with at least the given columns.
+
+    columns: {name: int, float or str}. A malformed line is appended to `problems` as one line that
+    names file, line and column, or raised as Refused where there is no such list.
+    """
+    problem = _raise if problems is None else problems.append
+    try:
+        file = open(path, encoding="utf-8-sig", newline="")
+    except OSError as error:
+        problem(f"{path}: {error.strerror}")
+        return
+    with file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            at = {}
+            for name in columns:
+                if header.count(name) == 1:
+                    at[name] = header.index(name)
+                else:
+                    how = "is missing" if name not in header else "appears twice"
+                    problem(f"{path} line 1: column {name} {how}; needed: {','.join(columns)}")
+            if len(at) < len(columns):
+                return
+            for fields in reader:
+                if not fields:
+                    continue
+                if len(fields) != len(header):
+                    problem(f"{path} line {reader.line_num}: {len(fields)} fields; line 1 has {len(header)}")
+                    continue
+                row = {}
+                for name, kind in columns.items():
+                    try:
+                        row[name] = _value(fields[at[name]], kind)
+                    except ValueError as error:
+                        problem(f"{path} line {reader.line_num}: column {name}: {error}")
+                if len(row) == len(columns):
+                    yield reader.line_num, row
+        except csv.Error as error:
+            problem(f"{path} line {reader.line_num}: {error}")
+        except UnicodeDecodeError as error:
+            problem(f"{path} line {reader.line_num + 1}: not UTF-8 text: {error.reason}")
+
+
+def _raise(line):
+    raise Refused(line)
+
+
+def _value(text, kind):
+    text = text.strip()
+    if kind is int and not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise ValueError(f"{text[:40]!r} is not a whole number")
+    if kind is float:
+        try:
+            number = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"{text[:40]!r} is not a number")
+        return number
+    return kind(text)
+
+
+def key_of(row):
+    """64 bits that identify a row by its values; two of a million rows share them once in 30 million runs."""
+    return int.from_bytes(hashlib.blake2b(repr(list(row.items())).encode(), digest_size=8).digest(), "big")
+
+
+class Keys:
+    """A set of keys in 8 bytes each, filled once."""
+
+    def __init__(self, keys):
+        self.sorted = array("Q", sorted(array("Q", keys)))
+
+    def __contains__(self, key):
+        i = bisect_left(self.sorted, key)
+        return i < len(self.sorted) and self.sorted[i] == key
+
+    def __len__(self):
+        return len(self.sorted)
+
+    def twice(self):
+        return {a for a, b in zip(self.sorted, self.sorted[1:]) if a == b}  # noqa: B905
+
+
+# --- the ensemble --------------------------------------------------------------------------------
+class Ensemble:
+    """One input file, what is done with a row, and the folder of results.
+
+    inputs: {column: type} of the input file. outputs: the names in a task's result that are kept.
+    task: a function from a row to the future of a Parsl app.
+    """
+
+    def __init__(self, inputs_file, inputs, outputs, task, folder="results"):
+        self.inputs_file, self.inputs, self.outputs, self.task = inputs_file, inputs, outputs, task
+        self.folder = Path(folder)
+        self.results_file = self.folder / "results.csv"
+        self.failures_file = self.folder / "failures.csv"
+        self.stopping = None  # why no further task is handed out; None while they are
+        self.at_once = False  # whether to leave without waiting for the running ones
+
+    def plan(self):
+        """Read the input and what is there of the results; raise Refused with every problem of either."""
+        problems = []
+        keys = array("Q")
+        for _, row in read_rows(self.inputs_file, self.inputs, problems):
+            keys.append(key_of(row))
+            if len(problems) > 20:
+                break
+        keys = Keys(keys)
+        repeated = keys.twice()
+        if repeated and not problems:
+            first = {}
+            for line, row in read_rows(self.inputs_file, self.inputs):
+                key = key_of(row)
+                if key in repeated and first.setdefault(key, line) != line:
+                    problems.append(f"{self.inputs_file} line {line}: repeats line {first[key]}")
+        if not len(keys) and not problems:
+            problems.append(f"{self.inputs_file}: no rows")
+        done = []
+        if not problems and self.results_file.exists():
+            self._check_results(problems)
+            if not problems:
+                done = (key_of(row) for _, row in self._finished() if key_of(row) in keys)
+        if problems:
+            more = [f"{self.inputs_file}: and more"] if len(problems) > 20 else []
+            raise Refused("\n".join(problems[:20] + more))
+        self.keys, self.done_before = keys, Keys(done)
+        self.total, self.done, self.failed, self.submitted = len(keys), len(self.done_before), 0, 0
+
+    @property
+    def left(self):
+        return self.total - self.done - self.failed
+
+    @property
+    def _header(self):
+        return [*self.inputs, *self.outputs, "status"]
+
+    def _check_results(self, problems):
+        """Cut off a row that a killed run left half written; see that the columns are still the same."""
+        with open(self.results_file, "rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            tail_start = max(0, size - 65536)
+            file.seek(tail_start)
+            end = file.read().rfind(b"\n") + 1
+            if tail_start + end < size:
+                file.truncate(tail_start + end)
+        with open(self.results_file, encoding="utf-8", newline="") as file:
+            header = next(csv.reader(file), None)
+        if header is not None and header != self._header:
+            problems.append(
+                f"{self.results_file} has the columns {','.join(header)}; run.py now makes "
+                f"{','.join(self._header)}: move the results folder away, or take back the change"
+            )
+
+    def _finished(self):
+        """(line, {input column: value}) of every row in results.csv."""
+        return read_rows(self.results_file, self.inputs)
+
+    def results(self):
+        """Yield every finished row of the present input: inputs and outputs, numbers as numbers."""
+        with open(self.results_file, encoding="utf-8", newline="") as file:
+            for fields in csv.DictReader(file):
+                row = {name: _value(fields[name], kind) for name, kind in self.inputs.items()}
+                if key_of(row) in self.keys:
+                    yield {**row, **{name: _number(fields[name]) for name in self.outputs}}
+
+    def run(self, view, window, drained, broken):
+        """Submit what is missing and record what ends, until all is done or `stop` was called.
+
+        view: an object with update(ensemble). drained: holds back the tasks that wait, and says whether
+        none runs any more. broken: whether there are no workers and will be none.
+        """
+        self._broken = broken
+        self.folder.mkdir(exist_ok=True)
+        ended = queue.SimpleQueue()
+        in_flight = {}  # future -> (line, row)
+        rows = (
+            (line, row)
+            for line, row in read_rows(self.inputs_file, self.inputs)
+            if key_of(row) not in self.done_before
+        )
+        with (
+            open(self.results_file, "a", encoding="utf-8", newline="") as results,
+            open(self.failures_file, "w", encoding="utf-8", newline="") as failures,
+        ):
+            self._results, self._failures = csv.writer(results), csv.writer(failures)
+            if results.tell() == 0:
+                self._results.writerow(self._header)
+            self._failures.writerow([*self.inputs, "line", "reason", "trace"])
+            more = True
+            while more or in_flight:
+                while more and self.stopping is None and len(in_flight) < window:
+                    line, row = next(rows, (None, None))
+                    if row is None:
+                        more = False
+                        break
+                    try:
+                        future = self.task(row)
+                    except Exception as error:  # e.g. arguments that the app does not have
+                        self._failure(line, row, error)
+                        continue
+                    self.submitted += 1
+                    in_flight[future] = (line, row)
+                    future.add_done_callback(ended.put)
+                if self.stopping is not None and (self.at_once or (ended.empty() and drained())):
+                    break
+                self._record(ended, in_flight)
+                results.flush()
+                failures.flush()
+                view.update(self)
+            while not ended.empty():
+                self._record(ended, in_flight)
+        view.update(self, last=True)
+
+    def _record(self, ended, in_flight):
+        """Write down every task that has ended, waiting a tick for the first."""
+        try:
+            future = ended.get(timeout=TICK)
+        except queue.Empty:
+            return
+        while future is not None:
+            line, row = in_flight.pop(future)
+            error = future.exception()
+            if self._broken():
+                self.stop("no workers")  # what the row met is no failure of its own: it stays missing
+                self.at_once = True
+            elif error is None:
+                self._success(row, future.result(), retried=future.task_record["try_id"] > 0)
+            else:
+                self._failure(line, row, error)
+            future = None if ended.empty() else ended.get()
+
+    def _success(self, row, result, retried):
+        result = result if isinstance(result, dict) else {}
+        outputs = [result.get(name, "") for name in self.outputs]
+        self._results.writerow([*row.values(), *outputs, "retried" if retried else "done"])
+        self.done += 1
+
+    def _failure(self, line, row, error):
+        folder = self.folder / "traces"
+        folder.mkdir(exist_ok=True)
+        trace = folder / f"{key_of(row):016x}.txt"
+        trace.write_text("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        self._failures.writerow([*row.values(), line, one_line(error), trace])
+        self.last_failure = one_line(error)
+        self.failed += 1
+
+    def stop(self, why):
+        """Hand out no further task; called again, leave without waiting for those that run."""
+        self.at_once = self.stopping is not None
+        self.stopping = why
+
+    def on_signals(self):
+        """Let Ctrl-C and SIGTERM stop the run in order."""
+        signal.signal(signal.SIGINT, lambda *_: self.stop("Ctrl-C"))
+        signal.signal(signal.SIGTERM, lambda *_: self.stop("SIGTERM"))
+
+
+def one_line(error):
+    """The reason of a failure: its type and the first line of its text that says something."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+class Clock:
+    """True once every `seconds`."""
+
+    def __init__(self, seconds):
+        self.seconds, self.next = seconds, time.monotonic() + seconds
+
+    def __call__(self):
+        if time.monotonic() < self.next:
+            return False
+        self.next = time.monotonic() + self.seconds
+        return True

@@ -1,0 +1,74 @@
+#!/bin/bash
+# Make the environment, or mend it, once: `bash setup_env.sh`. Running it again does no harm.
+# PYTHON=/path/to/python3 chooses the Python of an environment without the conda module.
+# shellcheck disable=SC1091
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
+log=$project/setup_env.log
+
+say() { printf '%s\n' "$*" | tee -a "$log"; }
+fail() {
+    say "setup_env.sh: $1"
+    say "  log: $log"
+    say "  again: bash $project/setup_env.sh"
+    exit 1
+}
+
+: >"$log" || exit 1
+# What these name belongs to some other environment. Proxies and PIP_INDEX_URL stay.
+unset PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
+# Compute nodes reach the internet through ALCF's proxy alone.
+[ -z "${PBS_JOBID:-}" ] || export http_proxy=${http_proxy:-http://proxy.alcf.anl.gov:3128}
+[ -z "${http_proxy:-}" ] || export https_proxy=${https_proxy:-$http_proxy}
+
+# 1. The base, as on ALCF's page: module use, module load conda, conda activate.
+POLARIS_BASE_ONLY=1
+source "$project/activate.sh"
+polaris_base 2> >(tee -a "$log" >&2) || fail "the conda module could not be loaded"
+if [ "$venv" = "$project/.venv/plain" ]; then
+    say "1/4 no modules on this machine: a plain environment, without the conda module"
+    base=${PYTHON:-${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}}
+    base=${base:-$(command -v python3)} || fail "there is no python3 on PATH"
+    site=() requirements=requirements-laptop.txt
+else
+    say "1/4 the conda module: $CONDA_PREFIX"
+    base=$CONDA_PREFIX/bin/python
+    site=(--system-site-packages) requirements=requirements.txt
+fi
+"$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>>"$log" ||
+    fail "Python 3.10 or later is needed, $base is not: PYTHON=/path/to/python3 bash setup_env.sh"
+
+# 2. The virtual environment on top of it.
+say "2/4 the environment: $venv"
+if ! "$venv/bin/python" -c '' 2>/dev/null; then
+    "$base" -m venv --clear "${site[@]}" "$venv" >>"$log" 2>&1 || fail "python -m venv failed: $(tail -n 1 "$log")"
+fi
+
+# 3. Parsl and what the project needs, in the versions that were tested together.
+install=("$venv/bin/python" -m pip install --disable-pip-version-check)
+uv=$(command -v uv) && install=("$uv" pip install --python "$venv/bin/python")
+say "3/4 ${install[*]##*/} -r $requirements"
+"${install[@]}" -r "$project/$requirements" 2>&1 | tee -a "$log" |
+    sed -nE 's/^(Collecting |Processing [^ ]*\/| \+ )([A-Za-z0-9_.=-]+).*/    \2/p; s/^Installing .*/    installing them/p'
+[ "${PIPESTATUS[0]}" = 0 ] ||
+    fail "the packages could not be installed: $(grep -iE 'error|no matching|failed' "$log" | tail -n 1)"
+
+# 4. What came of it.
+unset POLARIS_BASE_ONLY
+source "$project/activate.sh" 2> >(tee -a "$log" >&2) || fail "the environment does not load"
+say "4/4 what it has:"
+python - 2>&1 <<'EOF' | tee -a "$log"
+import importlib, sys
+
+print(f"    python {sys.version.split()[0]}")
+for name in ("parsl", "numpy", "matplotlib", "torch"):
+    try:
+        module = importlib.import_module(name)
+        print(f"    {name} {module.__version__}")
+    except ImportError as error:
+        if name != "torch":
+            sys.exit(f"    {name}: {error}")
+        print("    torch: none, so the sample computes with numpy")
+EOF
+[ "${PIPESTATUS[0]}" = 0 ] || fail "the environment lacks a package it needs: $(tail -n 1 "$log")"
+say "ready: source activate.sh"
