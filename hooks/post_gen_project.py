@@ -42,7 +42,7 @@ def refusals():
             continue  # the placeholder: decided later, and said below
         line = f"{name}={problem.given}: {problem.wrong}"
         print(f"note: {line}", file=sys.stderr) if not problem.fatal else lines.append(line)
-        if problem.fatal:
+        if problem.fatal and name in answers:
             mends.setdefault(name, problem.mend or "...")
     return lines, mends, answers["account"].upper() == facts.PLACEHOLDER
 
@@ -88,6 +88,7 @@ if not temporary:
     if placeholder:
         print("Before PBS takes it: the name of your ALCF project in config.py (account) and driver.pbs (-A).")
     print("Next:")
-    print(f"  cd {shlex.quote(os.path.relpath(project, os.environ.get('PWD', project.parent)))}")
+    near = os.path.relpath(project, os.environ.get("PWD", project.parent))
+    print(f"  cd {shlex.quote(str(project) if near.startswith('..') else near)}")
     print("  source activate.sh" if ready else "  bash setup_env.sh && source activate.sh")
     print("  qsub driver.pbs" if shutil.which("qsub") and not placeholder else "  python run.py")

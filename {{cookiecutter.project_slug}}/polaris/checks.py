@@ -66,6 +66,11 @@ def check(settings, *, submitting=False, ask=None):
     problems += _queue(settings, ask or live_queue)
     problems += _filesystems(settings)
     problems += _workers(settings)
+    for name in ("project_dir", "run_dir"):
+        # Parsl's scripts do not quote their own paths.
+        if getattr(settings, name) is not None and not re.fullmatch(r"[\w./@%+=,~-]+", getattr(settings, name)):
+            wrong = "is a path with spaces or signs that Parsl's scripts cannot take: use another folder"
+            problems.append(Problem(name, getattr(settings, name), wrong))
     if settings.conda_version is not None and settings.conda_version not in facts.CONDA_VERSIONS:
         known = re.fullmatch(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]", settings.conda_version)
         wrong = "is not a conda module that was tried" if known else "is no version of the conda module"
@@ -272,7 +277,7 @@ def check_driver(driver, blocks, *, mode):
         yield Problem("queue", driver.queue, f"{wrong}; {advice}", fatal=mode == "blocks")
     for name in ("account", "queue", "nodes_per_block", "walltime", "filesystems"):
         ours, theirs = getattr(driver, name), getattr(blocks, name)
-        if ours is not None and str(ours) != str(theirs):
+        if None not in (ours, theirs) and str(ours) != str(theirs):
             yield Problem(name, ours, f"differs from config.py, which has {theirs}", fatal=False)
 
 

@@ -53,9 +53,7 @@ def local_workers(workers_per_gpu):
     folder = shlex.quote(str(Path(sys.executable).parent))
     project = shlex.quote(str(Path(__file__).resolve().parent.parent))
     threads = max(1, cores // workers)
-    return pinning, (
-        f"export PATH={folder}:$PATH PYTHONPATH={project}:$PYTHONPATH OMP_NUM_THREADS={threads}"
-    )
+    return pinning, f"export PATH={folder}:$PATH PYTHONPATH={project}:$PYTHONPATH OMP_NUM_THREADS={threads}"
 
 
 def beside_python(name):

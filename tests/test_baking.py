@@ -1,0 +1,132 @@
+"""What is baked: the same files in every supported combination of answers, clean for every reader and tool."""
+
+import itertools
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import QUESTIONS, ROOT, run, user_env
+
+FILES = """
+    .gitignore README.md activate.sh apps.py config.py driver.pbs inputs/sweep.csv pyproject.toml
+    requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
+    polaris/__init__.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py polaris/machine.py
+    polaris/views.py
+""".split()
+
+FITTING = {"debug": "2", "debug-scaling": "10", "prod": "24", "preemptable": "10", "capacity": "4", "demand": "56"}
+COMBINATIONS = [
+    {"queue": queue, "nodes": FITTING[queue], "conda_version": conda, "workers_per_gpu": workers, "filesystems": files}
+    for queue, conda, workers, files in itertools.product(
+        QUESTIONS["queue"],
+        ["default", "2025-09-25", "2024-04-29"],
+        QUESTIONS["workers_per_gpu"],
+        ["home:eagle", "eagle", "home"],
+    )
+]
+
+
+def files_of(project):
+    return sorted(str(p.relative_to(project)) for p in project.rglob("*") if p.is_file())
+
+
+def lint(*projects):
+    """Ruff and shellcheck over whole projects, in one go."""
+    for tool in (["check"], ["format", "--check", "--quiet"]):
+        done = run([sys.executable, "-m", "ruff", *tool, "--no-cache", *projects], ROOT)
+        assert done.returncode == 0, done.stdout
+    scripts = [p / name for p in projects for name in ("activate.sh", "setup_env.sh", "driver.pbs")]
+    done = run(["shellcheck", *scripts], ROOT, env=user_env(ROOT))
+    assert done.returncode == 0, done.stdout
+
+
+def inspect(project, answers):
+    """What must hold of every baked project."""
+    assert files_of(project) == sorted(FILES)
+    for name in files_of(project):
+        text = (project / name).read_text()
+        for marker in ("{{", "{%", "{##", "cookiecutter.", "%}"):
+            assert marker not in text, f"{marker} is left in {name}"
+        assert text.endswith("\n") and not text.endswith("\n\n"), f"{name} ends with blank lines"
+        assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{name} has blanks at the end of a line"
+        assert "\n\n\n\n" not in text, f"{name} has a run of blank lines"
+    driver = (project / "driver.pbs").read_text()
+    assert driver.startswith("#!/bin/bash\n#PBS ")
+    assert f"select={answers['nodes']}:system=polaris\n" in driver and f"-q {answers['queue']}\n" in driver
+    directives = [line.startswith("#PBS") for line in driver.splitlines()[1:]]
+    assert directives == sorted(directives, reverse=True), "a comment among the #PBS lines breaks them"
+
+
+def test_a_project_has_the_files_that_its_readme_names_and_no_others(bake):
+    project = bake().project_path
+    inspect(project, {"nodes": "1", "queue": "debug"})
+    lint(project)
+    readme = (project / "README.md").read_text()
+    for name in {name.split("/")[0] for name in FILES} - {".gitignore", "README.md", "pyproject.toml", "requirements.txt"}:
+        assert name in readme or name.startswith("requirements"), f"the README says nothing of {name}"
+
+
+def test_scripts_can_be_executed(bake):
+    assert (bake().project_path / "setup_env.sh").stat().st_mode & 0o100
+
+
+@pytest.mark.slow
+def test_every_combination_of_answers_is_clean(cookies):
+    assert len(COMBINATIONS) == 162
+    projects = []
+    for answers in COMBINATIONS:
+        result = cookies.bake(extra_context={"create_venv": "no", "account": "MyProj", **answers})
+        assert result.exit_code == 0, answers
+        inspect(result.project_path, answers)
+        projects.append(result.project_path)
+    lint(*projects)
+    # config.py imports with the standard library alone, and its settings pass the checks that run.py makes.
+    script = """
+import sys
+for folder in sys.argv[1:]:
+    sys.path.insert(0, folder)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("config", "polaris")]:
+        del sys.modules[name]
+    from polaris import cli
+    import config
+    assert str(cli.PROJECT) == folder and "parsl" not in sys.modules
+    wrong = [line for fatal, line in cli._problems(config, "blocks", every_file=True) if fatal]
+    assert not wrong, wrong
+    sys.path.pop(0)
+"""
+    checked = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, *map(str, projects)], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_project_is_the_same_by_cruft(tmp_path):
+    env = user_env(tmp_path)
+    repository = tmp_path / "template"
+    run(["git", "clone", "--quiet", str(ROOT), str(repository)], tmp_path, env=env)
+    for folder, command in (("by-cruft", ["cruft", "create", "--no-input"]), ("by-cookiecutter", ["cookiecutter", "--no-input"])):
+        extra = ["--extra-context", '{"create_venv": "no"}'] if command[0] == "cruft" else ["create_venv=no"]
+        (tmp_path / folder).mkdir()
+        done = run([*command, str(repository), "--output-dir", str(tmp_path / folder), *extra], tmp_path, env=env)
+        assert done.returncode == 0, done.stdout
+    diff = run(["diff", "-r", "-x", ".cruft.json", "by-cruft/ising-sweep", "by-cookiecutter/ising-sweep"], tmp_path)
+    assert diff.stdout == "" and (tmp_path / "by-cruft" / "ising-sweep" / ".cruft.json").exists()
+
+
+def test_crufts_temporary_renders_create_no_environment(tmp_path):
+    """`cruft diff` renders the project again, with create_venv=yes, into a temporary folder."""
+    env = user_env(tmp_path)
+    repository = tmp_path / "template"
+    run(["git", "clone", "--quiet", str(ROOT), str(repository)], tmp_path, env=env)
+    home = tmp_path / "home"
+    home.mkdir()
+    answers = '{"create_venv": "no"}'
+    run(["cruft", "create", "--no-input", "--output-dir", "home", "--extra-context", answers, str(repository)], tmp_path, env=env)
+    project = home / "ising-sweep"
+    state = project / ".cruft.json"
+    state.write_text(state.read_text().replace('"create_venv": "no"', '"create_venv": "yes"'))
+    (project / "config.py").write_text((project / "config.py").read_text().replace("retries = 2", "retries = 3"))
+    done = run(["cruft", "diff"], project, env=env)
+    assert "retries = 3" in done.stdout, done.stdout
+    assert "1/4" not in done.stdout and "Your project" not in done.stdout
