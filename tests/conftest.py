@@ -25,12 +25,6 @@ def bake(cookies):
     return lambda **answers: cookies.bake(extra_context={"create_venv": "no", **answers})
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """A copy of the template as git has it: no leftovers of a developer's tools."""
-    return ROOT
-
-
 def run(command, cwd, timeout=300, **options):
     """Run a command, give it back done; its output is text, both streams in stdout."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, **options}
@@ -39,10 +33,7 @@ def run(command, cwd, timeout=300, **options):
 
 @pytest.fixture(scope="session")
 def ready(tmp_path_factory):
-    """A project baked with its environment, by the command line as a user does; and what that printed.
-
-    The environment is kept in .cache between test runs, so that only the first one installs.
-    """
+    """A project baked with its environment, by the command line as a user does; and what that printed."""
     folder = tmp_path_factory.mktemp("ready")
     project = folder / "ising-sweep"
     baked = run(["cookiecutter", str(ROOT), "--no-input", "create_venv=yes"], folder, env=user_env(folder))

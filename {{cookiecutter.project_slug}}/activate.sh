@@ -39,6 +39,10 @@ polaris_activate() {
         return 1
     fi
     source "$venv/bin/activate" || return 1
+    if ! [ "$VIRTUAL_ENV" -ef "$venv" ]; then
+        echo "activate.sh: the project was moved, its environment is of $VIRTUAL_ENV: bash $project/setup_env.sh" >&2
+        return 1
+    fi
     # PBS's own TMPDIR is too long for the sockets of mpiexec on one node (AF_UNIX path too long).
     export TMPDIR=/tmp
     # Workers import apps.py from here: their own working folder is not on Python's path.

@@ -35,10 +35,16 @@ QUEUES = {
 }
 
 # Order in which qstat -f prints a job (openpbs-23.06.txt; depend and Mail_Users in their alphabetical place).
-ORDER = """Job_Name Job_Owner resources_used job_state queue server Account_Name Checkpoint ctime depend Error_Path
-exec_host exec_vnode Hold_Types Join_Path Keep_Files Mail_Points Mail_Users mtime Output_Path Priority qtime Rerunable
-Resource_List stime obittime session_id Shell_Path_List jobdir substate Variable_List comment etime run_count
-Stageout_status Exit_status Submit_arguments history_timestamp project Submit_Host""".split()
+# fmt: off
+ORDER = [
+    "Job_Name", "Job_Owner", "resources_used", "job_state", "queue", "server", "Account_Name", "Checkpoint",
+    "ctime", "depend", "Error_Path", "exec_host", "exec_vnode", "Hold_Types", "Join_Path", "Keep_Files",
+    "Mail_Points", "Mail_Users", "mtime", "Output_Path", "Priority", "qtime", "Rerunable", "Resource_List",
+    "stime", "obittime", "session_id", "Shell_Path_List", "jobdir", "substate", "Variable_List", "comment",
+    "etime", "run_count", "Stageout_status", "Exit_status", "Submit_arguments", "history_timestamp",
+    "project", "Submit_Host",
+]
+# fmt: on
 TIMES = {"ctime", "mtime", "qtime", "stime", "obittime", "etime"}
 
 

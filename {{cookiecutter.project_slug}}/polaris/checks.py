@@ -68,9 +68,10 @@ def check(settings, *, submitting=False, ask=None):
     problems += _workers(settings)
     for name in ("project_dir", "run_dir"):
         # Parsl's scripts do not quote their own paths.
-        if getattr(settings, name) is not None and not re.fullmatch(r"[\w./@%+=,~-]+", getattr(settings, name)):
+        folder = getattr(settings, name)
+        if folder is not None and not re.fullmatch(r"[\w./@%+=,~-]+", folder):
             wrong = "is a path with spaces or signs that Parsl's scripts cannot take: use another folder"
-            problems.append(Problem(name, getattr(settings, name), wrong))
+            problems.append(Problem(name, folder, wrong))
     if settings.conda_version is not None and settings.conda_version not in facts.CONDA_VERSIONS:
         known = re.fullmatch(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]", settings.conda_version)
         wrong = "is not a conda module that was tried" if known else "is no version of the conda module"
