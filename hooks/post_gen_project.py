@@ -59,7 +59,9 @@ def again(mends):
     if "_output_dir" not in answers:
         return " ".join(map(shlex.quote, command))
     values = {name: value for name, value in answers.items() if name in defaults}
-    return " ".join(map(shlex.quote, [*command, "--no-input", *(f"{k}={v}" for k, v in {**values, **mends}.items())]))
+    return " ".join(
+        map(shlex.quote, [*command, "--no-input", *(f"{k}={v}" for k, v in {**values, **mends}.items())])
+    )
 
 
 def create_venv():
@@ -86,7 +88,9 @@ if not temporary:
     ready = answers["create_venv"] == "yes" and create_venv()
     print(f"\nYour project: {project}")
     if placeholder:
-        print("Before PBS takes it: the name of your ALCF project in config.py (account) and driver.pbs (-A).")
+        print(
+            "Before PBS takes it: the name of your ALCF project in config.py (account) and driver.pbs (-A)."
+        )
     print("Next:")
     near = os.path.relpath(project, os.environ.get("PWD", project.parent))
     print(f"  cd {shlex.quote(str(project) if near.startswith('..') else near)}")

@@ -21,7 +21,11 @@ for name, value in answers.items():
         continue
     texts = {value} | {text for text in [given.get(name)] if isinstance(text, str) and text != FROM_TEMPLATE}
     shown = ascii(value if len(value) <= 60 else value[:60] + "...")
-    if any(mark in text for text in texts for mark in ("{" + "{", "{" + "%", "{" + "#", "}" + "}", "%" + "}", "#" + "}")):
+    if any(
+        mark in text
+        for text in texts
+        for mark in ("{" + "{", "{" + "%", "{" + "#", "}" + "}", "%" + "}", "#" + "}")
+    ):
         problems.append(f"{name}={shown}: has a template marker (two braces, or a brace with % or #)")
     elif any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in value):
         problems.append(f"{name}={shown}: has a control character (a newline, a tab, an escape)")

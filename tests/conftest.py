@@ -1,12 +1,15 @@
 """What the tests share: the template, bakes, and one project with its environment."""
 
+import csv
 import json
 import os
-import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from pbs.server import PBS
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text())
@@ -25,6 +28,11 @@ def bake(cookies):
     return lambda **answers: cookies.bake(extra_context={"create_venv": "no", **answers})
 
 
+def tool(name):
+    """A command of the tests' own environment, which is not on the user's PATH."""
+    return str(Path(sys.executable).with_name(name))
+
+
 def run(command, cwd, timeout=300, **options):
     """Run a command, give it back done; its output is text, both streams in stdout."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, **options}
@@ -36,7 +44,9 @@ def ready(tmp_path_factory):
     """A project baked with its environment, by the command line as a user does; and what that printed."""
     folder = tmp_path_factory.mktemp("ready")
     project = folder / "ising-sweep"
-    baked = run(["cookiecutter", str(ROOT), "--no-input", "create_venv=yes"], folder, env=user_env(folder))
+    baked = run(
+        [tool("cookiecutter"), str(ROOT), "--no-input", "create_venv=yes"], folder, env=user_env(folder)
+    )
     assert (project / ".venv" / "plain" / "bin" / "python").exists(), baked.stdout
     return project, baked.stdout
 
@@ -55,6 +65,53 @@ def with_environment(ready, path):
 
 def user_env(home, **extra):
     """The environment of a user whose home is elsewhere and whose shell has no virtual environment."""
-    own = os.path.dirname(shutil.which("cookiecutter") or "")
-    keep = {k: v for k, v in os.environ.items() if not k.startswith(("PBS", "CONDA", "VIRTUAL_ENV", "PYTHONPATH"))}
-    return {**keep, "HOME": str(home), "PATH": f"{own}:{keep['PATH']}", "PWD": str(home), **extra}
+    keep = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PBS", "CONDA", "VIRTUAL_ENV", "PYTHONPATH"))
+    }
+    return {**keep, "HOME": str(home), "PWD": str(home), **extra}
+
+
+# --- runs ----------------------------------------------------------------------------------------
+HEADER = "temperature,size,sweeps,seed\n"
+
+
+def sweep(project, rows, size=16, sweeps=60):
+    """Write a small input of that many rows; returns it as a list of temperatures."""
+    temperatures = [round(1.5 + 0.01 * i, 2) for i in range(rows)]
+    lines = [f"{t},{size},{sweeps},1\n" for t in temperatures]
+    (project / "inputs" / "sweep.csv").write_text(HEADER + "".join(lines))
+    return temperatures
+
+
+def results(project, name="results.csv"):
+    """The rows of a CSV file among the results, as dicts of text."""
+    with open(project / "results" / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def user(project, script, pbs=None, timeout=120, **extra):
+    """What a user types in the project's folder, in a shell that sourced activate.sh."""
+    env = pbs.env(**extra) if pbs else user_env(project.parent, **extra)
+    return run(["bash", "-c", f"source activate.sh && {script}"], project, timeout=timeout, env=env)
+
+
+@pytest.fixture
+def pbs(tmp_path):
+    """A login node with the stand-in for PBS; at the end nothing that belonged to a job may be alive."""
+    with PBS(tmp_path, home=tmp_path, kill_delay=2) as server:
+        yield server
+        deadline = time.monotonic() + 10
+        while server.leftovers() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.leftovers() == []
+
+
+@pytest.fixture
+def polaris(ready, bake):
+    """A project with an account, 2 nodes, and the environment of `ready`: it may go to PBS."""
+
+    def make(**answers):
+        baked = bake(account="MyProj", **{"nodes": "2", **answers})
+        return with_environment(ready, baked.project_path)
+
+    return make

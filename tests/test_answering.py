@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import QUESTIONS, ROOT, run, user_env
+from conftest import QUESTIONS, ROOT, run, tool, user_env
 from hypothesis import given
 from hypothesis import strategies as st
 from polaris import checks, facts
@@ -45,11 +45,19 @@ def test_the_defaults_make_a_project_with_a_placeholder_account(bake):
 
 
 def test_answers_typed_at_the_prompts_arrive(tmp_path):
-    typed = "\n".join(["Spin glass", "", "MyProj", "3", "100", "12:00:00", "eagle", "2024-04-29", "2", "2", ""])
-    done = run(["cookiecutter", str(ROOT)], tmp_path, stdin=None, input=typed, env=user_env(tmp_path))
+    typed = "\n".join(
+        ["Spin glass", "", "MyProj", "3", "100", "12:00:00", "eagle", "2024-04-29", "2", "2", ""]
+    )
+    done = run([tool("cookiecutter"), str(ROOT)], tmp_path, stdin=None, input=typed, env=user_env(tmp_path))
     assert done.returncode == 0, done.stdout
     driver = (tmp_path / "spin-glass" / "driver.pbs").read_text()
-    for line in ("-A MyProj", "-q prod", "-l select=100:system=polaris", "-l walltime=12:00:00", "-l filesystems=eagle"):
+    for line in (
+        "-A MyProj",
+        "-q prod",
+        "-l select=100:system=polaris",
+        "-l walltime=12:00:00",
+        "-l filesystems=eagle",
+    ):
         assert f"#PBS {line}\n" in driver
     config = (tmp_path / "spin-glass" / "config.py").read_text()
     assert "workers_per_gpu = 2 " in config and 'queue = "prod"' in config
@@ -58,7 +66,7 @@ def test_answers_typed_at_the_prompts_arrive(tmp_path):
 
 def test_ctrl_c_at_a_prompt_leaves_nothing(tmp_path):
     asking = subprocess.Popen(
-        ["cookiecutter", str(ROOT)], cwd=tmp_path, env=user_env(tmp_path), stdin=subprocess.PIPE,
+        [tool("cookiecutter"), str(ROOT)], cwd=tmp_path, env=user_env(tmp_path), stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     time.sleep(1.5)
@@ -97,7 +105,9 @@ WRONG = [  # answers, what the refusal must say
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("answers, said", WRONG, ids=[" ".join(f"{k}={v}" for k, v in a.items()) for a, _ in WRONG])
+@pytest.mark.parametrize(
+    "answers, said", WRONG, ids=[" ".join(f"{k}={v}" for k, v in a.items()) for a, _ in WRONG]
+)
 def test_an_answer_against_a_rule_is_refused_with_what_fits(bake, capfd, answers, said):
     result = bake(**answers)
     err = capfd.readouterr().err
@@ -108,13 +118,20 @@ def test_an_answer_against_a_rule_is_refused_with_what_fits(bake, capfd, answers
 
 
 def test_every_problem_is_said_at_once_and_the_command_given_mends_them(tmp_path):
-    wrong = ["queue=prod", "nodes=10", "walltime=6:00:00", "filesystems=grand", "account=MyProj", "create_venv=no"]
-    refused = run(["cookiecutter", str(ROOT), "--no-input", *wrong], tmp_path, env=user_env(tmp_path))
+    wrong = [
+        "queue=prod",
+        "nodes=10",
+        "walltime=6:00:00",
+        "filesystems=grand",
+        "account=MyProj",
+        "create_venv=no",
+    ]
+    refused = run([tool("cookiecutter"), str(ROOT), "--no-input", *wrong], tmp_path, env=user_env(tmp_path))
     assert refused.returncode != 0
     assert "walltime=6:00:00" in refused.stdout and "filesystems=grand" in refused.stdout
     assert not (tmp_path / "ising-sweep").exists()
     again = next(line for line in refused.stdout.splitlines() if line.strip().startswith("cookiecutter "))
-    done = run(shlex.split(again), tmp_path, env=user_env(tmp_path))
+    done = run([tool("cookiecutter"), *shlex.split(again)[1:]], tmp_path, env=user_env(tmp_path))
     assert done.returncode == 0, done.stdout
     assert "#PBS -A MyProj\n" in (tmp_path / "ising-sweep" / "driver.pbs").read_text()
 
@@ -204,13 +221,17 @@ def test_a_queue_that_only_the_live_server_knows(monkeypatch):
 
 
 def test_a_driver_and_its_blocks_cannot_share_a_queue_of_one_job():
-    driver, lines = checks.read_driver("#!/bin/bash\n#PBS -q debug\n#PBS -l select=1:x=y,walltime=1:00:00\ncd\n#PBS -A x\n")
+    driver, lines = checks.read_driver(
+        "#!/bin/bash\n#PBS -q debug\n#PBS -l select=1:x=y,walltime=1:00:00\ncd\n#PBS -A x\n"
+    )
     assert driver == checks.Settings(queue="debug", nodes_per_block="1", walltime="1:00:00")
     assert lines == {"queue": 2, "nodes_per_block": 3, "walltime": 3}
     blocks = checks.Settings(queue="debug")
-    assert [p.fatal for p in checks.check_driver(driver, blocks, mode="blocks")] == [True]
-    assert [p.fatal for p in checks.check_driver(driver, blocks, mode="job")] == [False]
-    assert list(checks.check_driver(driver, checks.Settings(queue="prod"), mode="blocks"))[0].fatal is False
+    assert [p.fatal for p in checks.check_driver(driver, blocks, from_driver=True)] == [True]
+    assert [p.fatal for p in checks.check_driver(driver, blocks, from_driver=False)] == [False]
+    assert (
+        list(checks.check_driver(driver, checks.Settings(queue="prod"), from_driver=True))[0].fatal is False
+    )
 
 
 # --- properties ----------------------------------------------------------------------------------
@@ -240,7 +261,9 @@ answer = st.one_of(st.text(max_size=30), st.from_regex(r"[0-9]{1,4}(:[0-9]{2}){0
 
 
 @given(st.sampled_from(list(QUEUE_LIMITS)), answer, answer, answer, answer, answer)
-def test_any_answer_is_judged_and_the_mends_offered_are_accepted(queue, account, nodes, walltime, filesystems, conda):
+def test_any_answer_is_judged_and_the_mends_offered_are_accepted(
+    queue, account, nodes, walltime, filesystems, conda
+):
     settings = checks.Settings(account, queue, nodes, walltime, filesystems, conda, workers_per_gpu="1")
     for _ in range(4):  # a mended number of nodes may bring a walltime out of its queue's reach
         problems = [p for p in checks.check(settings) if p.fatal]
@@ -289,7 +312,9 @@ FREE = [name for name in ASKED if isinstance(QUESTIONS[name], str)]
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_no_hostile_answer_is_executed_rendered_or_written_outside(tmp_path, monkeypatch, cookies, capfd, kind):
+def test_no_hostile_answer_is_executed_rendered_or_written_outside(
+    tmp_path, monkeypatch, cookies, capfd, kind
+):
     monkeypatch.chdir(tmp_path)
     value = HOSTILE[kind]
     for name in FREE:
@@ -314,5 +339,7 @@ def test_a_name_in_words_may_have_quotes_and_accents(bake):
     assert result.exit_code == 0, result.exception
     assert result.project_path.name == "o-neill-s-spin-glass-t-2-uber"
     assert (result.project_path / "README.md").read_text().startswith(f"# {name}\n")
-    description = json.loads((result.project_path / "pyproject.toml").read_text().split("description = ")[1].split("\n")[0])
+    description = json.loads(
+        (result.project_path / "pyproject.toml").read_text().split("description = ")[1].split("\n")[0]
+    )
     assert description == name  # a TOML basic string is a JSON string

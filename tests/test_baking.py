@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import QUESTIONS, ROOT, run, user_env
+from conftest import QUESTIONS, ROOT, run, tool, user_env
 
 FILES = """
     .gitignore README.md activate.sh apps.py config.py driver.pbs inputs/sweep.csv pyproject.toml
@@ -15,9 +15,22 @@ FILES = """
     polaris/views.py
 """.split()
 
-FITTING = {"debug": "2", "debug-scaling": "10", "prod": "24", "preemptable": "10", "capacity": "4", "demand": "56"}
+FITTING = {
+    "debug": "2",
+    "debug-scaling": "10",
+    "prod": "24",
+    "preemptable": "10",
+    "capacity": "4",
+    "demand": "56",
+}
 COMBINATIONS = [
-    {"queue": queue, "nodes": FITTING[queue], "conda_version": conda, "workers_per_gpu": workers, "filesystems": files}
+    {
+        "queue": queue,
+        "nodes": FITTING[queue],
+        "conda_version": conda,
+        "workers_per_gpu": workers,
+        "filesystems": files,
+    }
     for queue, conda, workers, files in itertools.product(
         QUESTIONS["queue"],
         ["default", "2025-09-25", "2024-04-29"],
@@ -33,11 +46,11 @@ def files_of(project):
 
 def lint(*projects):
     """Ruff and shellcheck over whole projects, in one go."""
-    for tool in (["check"], ["format", "--check", "--quiet"]):
-        done = run([sys.executable, "-m", "ruff", *tool, "--no-cache", *projects], ROOT)
+    for command in (["check"], ["format", "--check", "--quiet"]):
+        done = run([sys.executable, "-m", "ruff", *command, "--no-cache", *projects], ROOT)
         assert done.returncode == 0, done.stdout
     scripts = [p / name for p in projects for name in ("activate.sh", "setup_env.sh", "driver.pbs")]
-    done = run(["shellcheck", *scripts], ROOT, env=user_env(ROOT))
+    done = run([tool("shellcheck"), *scripts], ROOT, env=user_env(ROOT))
     assert done.returncode == 0, done.stdout
 
 
@@ -63,7 +76,12 @@ def test_a_project_has_the_files_that_its_readme_names_and_no_others(bake):
     inspect(project, {"nodes": "1", "queue": "debug"})
     lint(project)
     readme = (project / "README.md").read_text()
-    for name in {name.split("/")[0] for name in FILES} - {".gitignore", "README.md", "pyproject.toml", "requirements.txt"}:
+    for name in {name.split("/")[0] for name in FILES} - {
+        ".gitignore",
+        "README.md",
+        "pyproject.toml",
+        "requirements.txt",
+    }:
         assert name in readme or name.startswith("requirements"), f"the README says nothing of {name}"
 
 
@@ -105,12 +123,19 @@ def test_a_project_is_the_same_by_cruft(tmp_path):
     env = user_env(tmp_path)
     repository = tmp_path / "template"
     run(["git", "clone", "--quiet", str(ROOT), str(repository)], tmp_path, env=env)
-    for folder, command in (("by-cruft", ["cruft", "create", "--no-input"]), ("by-cookiecutter", ["cookiecutter", "--no-input"])):
-        extra = ["--extra-context", '{"create_venv": "no"}'] if command[0] == "cruft" else ["create_venv=no"]
+    for folder, command in (
+        ("by-cruft", [tool("cruft"), "create", "--no-input"]),
+        ("by-cookiecutter", [tool("cookiecutter"), "--no-input"]),
+    ):
+        extra = ["--extra-context", '{"create_venv": "no"}'] if "cruft" in command[0] else ["create_venv=no"]
         (tmp_path / folder).mkdir()
-        done = run([*command, str(repository), "--output-dir", str(tmp_path / folder), *extra], tmp_path, env=env)
+        done = run(
+            [*command, str(repository), "--output-dir", str(tmp_path / folder), *extra], tmp_path, env=env
+        )
         assert done.returncode == 0, done.stdout
-    diff = run(["diff", "-r", "-x", ".cruft.json", "by-cruft/ising-sweep", "by-cookiecutter/ising-sweep"], tmp_path)
+    diff = run(
+        ["diff", "-r", "-x", ".cruft.json", "by-cruft/ising-sweep", "by-cookiecutter/ising-sweep"], tmp_path
+    )
     assert diff.stdout == "" and (tmp_path / "by-cruft" / "ising-sweep" / ".cruft.json").exists()
 
 
@@ -122,11 +147,26 @@ def test_crufts_temporary_renders_create_no_environment(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     answers = '{"create_venv": "no"}'
-    run(["cruft", "create", "--no-input", "--output-dir", "home", "--extra-context", answers, str(repository)], tmp_path, env=env)
+    run(
+        [
+            tool("cruft"),
+            "create",
+            "--no-input",
+            "--output-dir",
+            "home",
+            "--extra-context",
+            answers,
+            str(repository),
+        ],
+        tmp_path,
+        env=env,
+    )
     project = home / "ising-sweep"
     state = project / ".cruft.json"
     state.write_text(state.read_text().replace('"create_venv": "no"', '"create_venv": "yes"'))
-    (project / "config.py").write_text((project / "config.py").read_text().replace("retries = 2", "retries = 3"))
-    done = run(["cruft", "diff"], project, env=env)
+    (project / "config.py").write_text(
+        (project / "config.py").read_text().replace("retries = 2", "retries = 3")
+    )
+    done = run([tool("cruft"), "diff"], project, env=env)
     assert "retries = 3" in done.stdout, done.stdout
     assert "1/4" not in done.stdout and "Your project" not in done.stdout

@@ -7,9 +7,14 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run, user_env
+from conftest import ROOT, run, tool, user_env
 
-NOWHERE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+NOWHERE = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_RETRIES": "0",
+    "PIP_FIND_LINKS": "",
+    "PIP_CONFIG_FILE": os.devnull,
+}
 
 
 def bash(script, cwd, **options):
@@ -39,7 +44,11 @@ def test_running_it_again_does_no_harm(ready):
 @pytest.mark.slow
 def test_uv_is_used_where_it_is_there(bake, ready, tmp_path):
     project = bake().project_path
-    done = run(["bash", "setup_env.sh"], project, env=user_env(tmp_path, PATH=f"{path_with_uv(tmp_path)}:{os.environ['PATH']}"))
+    done = run(
+        ["bash", "setup_env.sh"],
+        project,
+        env=user_env(tmp_path, PATH=f"{path_with_uv(tmp_path)}:{os.environ['PATH']}"),
+    )
     assert done.returncode == 0, done.stdout
     assert "3/4 uv pip install" in done.stdout and "ready" in done.stdout
 
@@ -53,7 +62,7 @@ def path_with_uv(tmp_path):
 
 
 def test_a_failed_install_keeps_the_project_and_names_the_command_to_repeat(tmp_path):
-    done = run(["cookiecutter", str(ROOT), "--no-input"], tmp_path, env=user_env(tmp_path, **NOWHERE))
+    done = run([tool("cookiecutter"), str(ROOT), "--no-input"], tmp_path, env=user_env(tmp_path, **NOWHERE))
     project = tmp_path / "ising-sweep"
     assert done.returncode == 0 and (project / "run.py").exists()
     assert "setup_env.sh: the packages could not be installed: ERROR: No matching distribution" in done.stdout
@@ -87,7 +96,12 @@ python -c 'import apps, os; print(os.environ["PYTHONPATH"], os.environ["TMPDIR"]
 command -v python process_worker_pool.py"""
     done = bash(script, tmp_path, env=user_env(tmp_path, TMPDIR="/var/tmp/pbs.1.x", PYTHONPATH="/mine"))
     venv = (project / ".venv" / "plain" / "bin").resolve()
-    assert done.stdout.split() == [f"{project}:/mine", "/tmp", str(venv / "python"), str(venv / "process_worker_pool.py")]
+    assert done.stdout.split() == [
+        f"{project}:/mine",
+        "/tmp",
+        str(venv / "python"),
+        str(venv / "process_worker_pool.py"),
+    ]
 
 
 @pytest.mark.slow
@@ -134,7 +148,17 @@ def soft(ready, tmp_path_factory):
         for name in ("numpy", "numpy.libs", "matplotlib", "mpl_toolkits"):
             for entry in packages.glob(name):
                 (lib / "site-packages" / name).symlink_to(entry)
-        for name in ("pip", "contourpy", "cycler", "kiwisolver", "packaging", "pyparsing", "dateutil", "PIL", "pillow.libs"):
+        for name in (
+            "pip",
+            "contourpy",
+            "cycler",
+            "kiwisolver",
+            "packaging",
+            "pyparsing",
+            "dateutil",
+            "PIL",
+            "pillow.libs",
+        ):
             for entry in packages.glob(name):
                 (lib / "site-packages" / name).symlink_to(entry)
         (tree / "etc" / "profile.d").mkdir(parents=True)
@@ -157,7 +181,11 @@ def test_on_polaris_the_environment_lies_on_the_conda_module_and_is_named_after_
     assert "system-site-packages = true" in (project / ".venv" / "2025-09-25" / "pyvenv.cfg").read_text()
     # numpy is the module's own, not a copy that would part it from its torch.
     assert not list((project / ".venv" / "2025-09-25" / "lib").glob("python3*/site-packages/numpy"))
-    shown = bash("source activate.sh && python -c 'import numpy, parsl; print(numpy.__file__)'", project, env=polaris(soft, tmp_path))
+    shown = bash(
+        "source activate.sh && python -c 'import numpy, parsl; print(numpy.__file__)'",
+        project,
+        env=polaris(soft, tmp_path),
+    )
     assert str(soft) in shown.stdout
     # Another version never gets this environment.
     script = project / "activate.sh"

@@ -1,8 +1,8 @@
 """qsub, qstat, qdel and pbsnodes of the stand-in. Texts and exit codes: transcripts/openpbs-23.06.txt.
 
-PBS commands leave with the PBSE code modulo 256: 15001 unknown job 153, 15003 read-only 155, 15014 bad value 166,
-15018 unknown queue 170, 15022 no access to queue 174, 15035 unknown resource 187, 15036 queue limits 188,
-15139 job has finished 35 (pbs_error.h of OpenPBS; those of the transcripts agree with it)."""
+PBS commands leave with the PBSE code modulo 256: 15001 unknown job 153, 15003 read-only 155, 15014 bad value
+166, 15018 unknown queue 170, 15022 no access to queue 174, 15035 unknown resource 187, 15036 queue limits
+188, 15139 job has finished 35 (pbs_error.h of OpenPBS; the transcript's codes agree with it)."""
 
 import os
 import re
@@ -30,15 +30,17 @@ from pbs_state import (
 )
 
 USAGE = {
-    "qsub": "usage: qsub [-A account_string] [-e path] [-h] [-j oe|eo|n] [-k keep] [-l resource_list] [-m mail_options]\n"
-    "\t[-M user_list] [-N jobname] [-o path] [-q queue] [-r y|n] [-S path] [-v variable_list] [-V]\n"
-    "\t[-W depend=dependency] [script]",
-    "qstat": "usage:\nqstat [-f] [-x] [-F json] [ job_identifier... | destination... ]\nqstat -Q [-f] [ destination... ]",
+    "qsub": "usage: qsub [-A account_string] [-e path] [-h] [-j oe|eo|n] [-k keep] [-l resource_list]\n"
+    "\t[-m mail_options] [-M user_list] [-N jobname] [-o path] [-q queue] [-r y|n] [-S path]\n"
+    "\t[-v variable_list] [-V] [-W depend=dependency] [script]",
+    "qstat": "usage:\nqstat [-f] [-x] [-F json] [ job_identifier... | destination... ]\n"
+    "qstat -Q [-f] [ destination... ]",
     "qdel": "usage:\n\tqdel [-W force] job_identifier...",
     "pbsnodes": "usage:\n\tpbsnodes -a\n\tpbsnodes host...",
     "nvidia-smi": "usage: nvidia-smi -L (the stand-in knows nothing else)",
     "hostname": "usage: hostname (the stand-in takes no arguments)",
 }
+CHUNK_RESOURCES = ("ncpus", "ngpus", "mem", "system", "host", "vnode", "mpiprocs", "ompthreads")
 
 
 class Refused(Exception):
@@ -116,8 +118,8 @@ def qsub(folder, argv):
                 for flag, value in found:
                     set_option(directives, flag, value)
             except (Usage, ValueError):
-                # Also what an inline comment after a directive gets (text as users report it for such lines;
-                # the exit code was not recorded).
+                # ALCF's guide warns of comments after a directive's text: they become extra words (answer as
+                # users report it; the exit code was not recorded).
                 raise Refused(f"directive error: {line}", 1) from None
         # The command line wins over the script, for -l one resource at a time.
         request = {**directives, **request, "l": {**directives["l"], **request["l"]}}
@@ -155,7 +157,13 @@ def set_option(request, flag, value):
             raise Usage("illegal -W value (the stand-in knows depend= alone)")
         request["W"] = parse_depend(text)
     else:
-        allowed = {"j": r"oe|eo|n", "r": r"y|n", "m": r"n|[abej]+", "N": r"[A-Za-z0-9_][^\s]{0,229}", "k": r"[doen]+"}
+        allowed = {
+            "j": r"oe|eo|n",
+            "r": r"y|n",
+            "m": r"n|[abej]+",
+            "N": r"[A-Za-z0-9_][^\s]{0,229}",
+            "k": r"[doen]+",
+        }
         if flag in allowed and not re.fullmatch(allowed[flag], value):
             raise Usage(f"illegal -{flag} value")
         request[flag] = value
@@ -220,10 +228,10 @@ def parse_select(text):
         chunk = {}
         for pair in pairs:
             name, equals, value = pair.partition("=")
-            if name and name not in ("ncpus", "ngpus", "mem", "system", "host", "vnode", "mpiprocs", "ompthreads"):
-                raise Refused(f"Unknown resource Resource_List.select: {name}", 187)
             if not equals or not value or (name in ("ncpus", "ngpus", "mpiprocs") and not value.isdigit()):
                 raise Refused("Illegal attribute or resource value Resource_List.select", 166)
+            if name not in CHUNK_RESOURCES:
+                raise Refused(f"Unknown resource Resource_List.select: {name}", 187)
             chunk[name] = value
         if int(count) < 1:
             raise Refused("Illegal attribute or resource value Resource_List.select", 166)
@@ -238,9 +246,13 @@ def parse_variables(text):
     for letter in letters:
         if letter == "\\":
             word += next(letters, "")
-        elif quote or letter in "'\"":
-            quote = "" if letter == quote else quote or letter
-            word += letter if letter not in (quote, "'", '"') or (quote and letter != quote) else ""
+        elif quote:
+            if letter == quote:
+                quote = ""
+            else:
+                word += letter
+        elif letter in "'\"":
+            quote = letter
         elif letter == ",":
             names.append(word)
             word = ""
@@ -263,7 +275,9 @@ def accept(folder, state, request, argv, words, script):
     resources = request["l"]
     for name in resources:
         if name == "nodect":
-            raise Refused("Cannot set attribute, read only or insufficient permission Resource_List.nodect", 155)
+            raise Refused(
+                "Cannot set attribute, read only or insufficient permission Resource_List.nodect", 155
+            )
         if name not in ("walltime", "filesystems", "select", "place"):
             raise Refused(f"Unknown resource Resource_List.{name}", 187)
     walltime = None
@@ -274,12 +288,16 @@ def accept(folder, state, request, argv, words, script):
     select = resources.get("select", "1:ncpus=1")
     chunks = parse_select(select)
     place = resources.get("place", "free")
-    if not re.fullmatch(r"(free|pack|scatter|vscatter)(:(excl|exclhost|shared))?|excl|exclhost|shared", place):
+    if not re.fullmatch(
+        r"(free|pack|scatter|vscatter)(:(excl|exclhost|shared))?|excl|exclhost|shared", place
+    ):
         raise Refused("Illegal attribute or resource value Resource_List.place", 166)
     variables = dict(os.environ) if "V" in request else {}
     if "v" in request:
         variables.update(parse_variables(request["v"]))
-    variables = {name: value for name, value in variables.items() if not name.startswith(("PBS_", "STAND_IN_"))}
+    variables = {
+        name: value for name, value in variables.items() if not name.startswith(("PBS_", "STAND_IN_"))
+    }
 
     if "q" not in request:
         raise Refused("No default queue specified", 1)
@@ -320,7 +338,9 @@ def accept(folder, state, request, argv, words, script):
     number = state["next_id"]
     state["next_id"] += 1
     job_id = f"{number}.{SERVER}"
-    job = make_job(state, request, number, job_id, asked, queue, walltime, chunks, select, place, variables, words)
+    job = make_job(
+        state, request, number, job_id, asked, queue, walltime, chunks, select, place, variables, words
+    )
     job["vanished"] = vanished
     job["attrs"]["Submit_arguments"] = " ".join(argv)
     job["spool"] = os.path.join(folder, "spool", job_id + ".SC")
@@ -337,14 +357,21 @@ def fits(queue, nodes, walltime):
     limits = QUEUES[queue]
     if "nodes" not in limits:
         return True
-    return limits["nodes"][0] <= nodes <= limits["nodes"][1] and limits["walltime"][0] <= walltime <= limits["walltime"][1]
+    return (
+        limits["nodes"][0] <= nodes <= limits["nodes"][1]
+        and limits["walltime"][0] <= walltime <= limits["walltime"][1]
+    )
 
 
 def check_counts(state, queue, user, account):
     """Jobs that are queued, held or running count against max_queued."""
     limits = QUEUES[queue]
     names = (queue, *limits.get("route", ()))
-    mine = [job for job in state["jobs"].values() if job["attrs"]["queue"] in names and job["attrs"]["job_state"] != "F"]
+    mine = [
+        job
+        for job in state["jobs"].values()
+        if job["attrs"]["queue"] in names and job["attrs"]["job_state"] != "F"
+    ]
     if "user_queued" in limits and sum(job["user"] == user for job in mine) >= limits["user_queued"]:
         raise Refused("would exceed queue generic's per-user limit", 38)
     project = sum(job["attrs"]["Account_Name"] == account for job in mine)
@@ -361,7 +388,10 @@ def make_job(state, request, number, job_id, asked, queue, walltime, chunks, sel
     for flag, letter in (("o", "o"), ("e", "e")):
         path = request.get(flag, f"{name}.{letter}{number}").removeprefix(SERVER + ":")
         paths[flag] = os.path.join(cwd, path)
-    totals = {key: sum(int(chunk.get(key, default)) for chunk in chunks) for key, default in (("ncpus", 1), ("ngpus", 0))}
+    totals = {
+        key: sum(int(chunk.get(key, default)) for chunk in chunks)
+        for key, default in (("ncpus", 1), ("ngpus", 0))
+    }
     resource_list = {
         "filesystems": request["l"]["filesystems"],
         **{key: value for key, value in totals.items() if value or key == "ncpus"},
@@ -424,7 +454,9 @@ def make_job(state, request, number, job_id, asked, queue, walltime, chunks, sel
     final = {}
     for flag, suffix in (("o", "OU"), ("e", "ER")):
         path = paths[flag]
-        final[flag] = os.path.join(path, f"{job_id}.{suffix}") if os.path.isdir(path) or path.endswith("/") else path
+        final[flag] = (
+            os.path.join(path, f"{job_id}.{suffix}") if os.path.isdir(path) or path.endswith("/") else path
+        )
     if attrs["Join_Path"] == "oe":
         final["e"] = final["o"]
     elif attrs["Join_Path"] == "eo":
@@ -476,7 +508,9 @@ def qstat(folder, argv):
             errors.append(f"qstat: Unknown Job Id {job_id}")
             code = 153
         elif state["jobs"][job_id] not in visible:
-            errors.append(f"qstat: {job_id} Job has finished, use -x or -H to obtain historical job information")
+            errors.append(
+                f"qstat: {job_id} Job has finished, use -x or -H to obtain historical job information"
+            )
             code = 35
         else:
             chosen[job_id] = state["jobs"][job_id]
@@ -513,8 +547,13 @@ def cut(text, width):
 def shown(job):
     attrs = dict(job["attrs"])
     if attrs["job_state"] == "R":
-        attrs["resources_used"] = {**attrs["resources_used"], "walltime": duration(time.time() - attrs["stime"])}
-    return {name: time.ctime(attrs[name]) if name in TIMES else attrs[name] for name in ORDER if name in attrs}
+        attrs["resources_used"] = {
+            **attrs["resources_used"],
+            "walltime": duration(time.time() - attrs["stime"]),
+        }
+    return {
+        name: time.ctime(attrs[name]) if name in TIMES else attrs[name] for name in ORDER if name in attrs
+    }
 
 
 def cjson(value, depth=1):
@@ -545,7 +584,7 @@ def print_attributes(attrs):
 
 
 def print_wrapped(name, value):
-    """`    name = value`, broken at commas or column 79 with a tab, as qstat does (see the transcript's state_count)."""
+    """`    name = value`, broken at commas or column 79 with a tab (see state_count in the transcript)."""
     out = f"    {name} = "
     column = len(out)
     for index, part in enumerate(value.split(",")):
@@ -604,7 +643,8 @@ def queue_attributes(name, jobs, count, total):
     attrs = {
         "queue_type": "Route" if "route" in limits else "Execution",
         "total_jobs": total,
-        "state_count": f"Transit:0 Queued:{count['Q']} Held:{count['H']} Waiting:0 Running:{count['R']} Exiting:0 Begun:0 ",
+        "state_count": f"Transit:0 Queued:{count['Q']} Held:{count['H']} Waiting:0 Running:{count['R']} "
+        "Exiting:0 Begun:0 ",
     }
     if "user_queued" in limits:
         attrs["max_queued"] = f"[u:PBS_GENERIC={limits['user_queued']}]"
@@ -676,7 +716,9 @@ def pbsnodes(folder, argv):
 
 def print_node(state, name):
     node, jobs = state["nodes"][name], node_jobs(state, name)
-    chunks = [chunk for job in jobs for chunk, host in zip(job["chunks"], job["nodes"]) if host == name]
+    chunks = [
+        chunk for job in jobs for chunk, host in zip(job["chunks"], job["nodes"], strict=True) if host == name
+    ]
     lines = [
         f"Mom = {name}",
         "ntype = PBS",

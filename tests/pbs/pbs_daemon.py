@@ -1,12 +1,26 @@
 """The stand-in's server, scheduler and execution host in one process."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import time
 
-from pbs_state import BIN, NODE_CPUS, NODE_GPUS, QUEUES, SITE, leave, locked, processes, resolve, send, slay
+from pbs_state import (
+    BIN,
+    NODE_CPUS,
+    NODE_GPUS,
+    QUEUES,
+    SITE,
+    leave,
+    locked,
+    processes,
+    resolve,
+    send,
+    slay,
+    write,
+)
 
 PERIOD = 0.05
 # What PBS Pro sets TMPDIR to on Polaris; too long for a socket's path (ALCF user guide, known issues).
@@ -17,11 +31,14 @@ def main(folder):
     server = Server(folder)
     signal.signal(signal.SIGTERM, server.stop)
     parent = os.getppid()
-    while not server.stopping and os.getppid() == parent:
-        with locked(folder) as state:
-            server.tick(state, time.time())
-        time.sleep(PERIOD)
-    slay(folder)
+    try:
+        # A test run that was killed must not leave a server behind.
+        while not server.stopping and os.getppid() == parent:
+            with locked(folder) as state:
+                server.tick(state, time.time())
+            time.sleep(PERIOD)
+    finally:
+        slay(folder)
     for shell in server.shells.values():
         shell.wait()
     return 0
@@ -133,7 +150,7 @@ class Server:
         name = request["node"]
         state["nodes"][name].update(state="down", changed=now)
         # mpiexec tells a lost node from a crashed rank by the state on disk, so that must change first.
-        write_early(self.folder, state)
+        write(self.folder, json.dumps(state))
         for job in state["jobs"].values():
             if name not in job["nodes"] or job["attrs"]["job_state"] != "R":
                 continue
@@ -141,8 +158,8 @@ class Server:
             if name != job["nodes"][0]:
                 slay(self.folder, job, name)
                 continue
-            # Without its first node a job is requeued or deleted; -20 is JOB_EXEC_RERUN_MS_FAIL (PBS reference guide,
-            # job exit codes). The server of a real PBS waits node_fail_requeue (310 s) for the node first.
+            # Without its first node a job is requeued or deleted; -20 is JOB_EXEC_RERUN_MS_FAIL (PBS
+            # reference guide, job exit codes). A real server first waits node_fail_requeue (310 s).
             slay(self.folder, job)
             self.lose(state, job, now, -20, "and terminated")
 
@@ -154,13 +171,18 @@ class Server:
     def schedule(self, state, now):
         running = [job for job in state["jobs"].values() if job["attrs"]["job_state"] == "R"]
         taken = {name for job in running for name in job["nodes"]}
-        free = [name for name, node in state["nodes"].items() if node["state"] != "down" and name not in taken]
+        free = [
+            name for name, node in state["nodes"].items() if node["state"] != "down" and name not in taken
+        ]
         for job in sorted(state["jobs"].values(), key=lambda job: int(job["id"].partition(".")[0])):
             attrs = job["attrs"]
             if attrs["job_state"] != "Q":
                 continue
             limit = QUEUES[attrs["queue"]].get("user_run")
-            mine = sum(other["user"] == job["user"] and other["attrs"]["queue"] == attrs["queue"] for other in running)
+            mine = sum(
+                other["user"] == job["user"] and other["attrs"]["queue"] == attrs["queue"]
+                for other in running
+            )
             short = lacking(job, free)
             if limit and mine >= limit:
                 attrs["comment"] = f"Not Running: User has reached queue {attrs['queue']} running job limit."
@@ -178,15 +200,17 @@ class Server:
         attrs, nodes, chunks = job["attrs"], job["nodes"], job["chunks"]
         cpus = [int(chunk.get("ncpus", 1)) for chunk in chunks]
         vnodes = []
-        for name, chunk in zip(nodes, chunks):
+        for name, chunk in zip(nodes, chunks, strict=True):
             parts = [f"{key}={chunk[key]}" for key in chunk if key in ("ncpus", "ngpus")]
             parts += [] if "ncpus" in chunk else ["ncpus=1"]
             vnodes.append(f"({name}:{':'.join(parts)})")
-        attrs["exec_host"] = "+".join(f"{name}/0" + (f"*{n}" if n > 1 else "") for name, n in zip(nodes, cpus))
+        attrs["exec_host"] = "+".join(
+            f"{name}/0" + (f"*{n}" if n > 1 else "") for name, n in zip(nodes, cpus, strict=True)
+        )
         attrs["exec_vnode"] = "+".join(vnodes)
         nodefile = os.path.join(self.folder, "nodefiles", job["id"])
         with open(nodefile, "w") as out:
-            for name, chunk in zip(nodes, chunks):
+            for name, chunk in zip(nodes, chunks, strict=True):
                 out.write(f"{name}\n" * int(chunk.get("mpiprocs", 1)))
         shell = job["attrs"].get("Shell_Path_List", "/bin/bash").partition("@")[0]
         out, err = self.outputs(job)
@@ -216,7 +240,7 @@ class Server:
             session_id=child.pid,
             jobdir=job["home"],
             run_count=attrs.get("run_count", 0) + 1,
-            comment=f"Job run at {time.strftime('%a %b %d at %H:%M', time.localtime(now))} on {attrs['exec_vnode']}",
+            comment=f"Job run at {time.strftime('%a %b %d at %H:%M')} on {attrs['exec_vnode']}",
             resources_used={
                 "cpupercent": 0,
                 "cput": "00:00:00",
@@ -230,7 +254,7 @@ class Server:
     def outputs(self, job):
         """Both files where the user wants them (-k doe); a run after a requeue appends.
 
-        When a file cannot be written the job runs all the same and its output is lost, as on PBS, where it stays
+        When a file cannot be written the job runs all the same and its output is lost: PBS leaves it
         undelivered in the node's spool."""
         files = []
         for key in ("stdout_path", "stderr_path"):
@@ -238,12 +262,14 @@ class Server:
             try:
                 files.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
             except OSError:
-                path = os.path.join(self.folder, "spool", f"{job['id']}.{'OU' if key == 'stdout_path' else 'ER'}")
+                path = os.path.join(
+                    self.folder, "spool", f"{job['id']}.{'OU' if key == 'stdout_path' else 'ER'}"
+                )
                 files.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
         return files
 
     def environment(self, state, job, nodefile, cpus):
-        """What a job sees: nothing of the submitter's environment but -v and -V (names: walltime-and-chains.txt)."""
+        """Nothing of the submitter's environment but -v and -V (names: walltime-and-chains.txt)."""
         attrs, variables = job["attrs"], job["variables"]
         extra = state["options"]["path_extra"]
         origin = {name: value for name, value in attrs["Variable_List"].items() if name.startswith("PBS_O_")}
@@ -273,7 +299,9 @@ class Server:
         }
         if BIN not in env["PATH"].split(":"):
             env["PATH"] = f"{BIN}:{env['PATH']}"
-        env["PYTHONPATH"] = ":".join([SITE] + [p for p in variables.get("PYTHONPATH", "").split(":") if p and p != SITE])
+        env["PYTHONPATH"] = ":".join(
+            [SITE] + [p for p in variables.get("PYTHONPATH", "").split(":") if p and p != SITE]
+        )
         return env
 
 
@@ -287,13 +315,3 @@ def lacking(job, free):
         if chunk.get("system", "polaris") != "polaris":
             return "system"
     return "ncpus" if len(job["chunks"]) > len(free) else None
-
-
-def write_early(folder, state):
-    """The state on disk before the lock is given back."""
-    import json
-
-    fresh = os.path.join(folder, "state.json.early")
-    with open(fresh, "w") as out:
-        json.dump(state, out)
-    os.replace(fresh, os.path.join(folder, "state.json"))

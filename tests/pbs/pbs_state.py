@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import signal
+import sys
 import time
 
 SERVER = "polaris-login-01"
@@ -78,13 +79,19 @@ def locked(folder):
         with open(os.path.join(folder, "state.json")) as text:
             before = text.read()
         state = json.loads(before)
-        yield state
-        after = json.dumps(state)
-        if after != before:
-            fresh = os.path.join(folder, "state.json.new")
-            with open(fresh, "w") as out:
-                out.write(after)
-            os.replace(fresh, os.path.join(folder, "state.json"))
+        try:
+            yield state
+        finally:
+            after = json.dumps(state)
+            if after != before:
+                write(folder, after)
+
+
+def write(folder, text):
+    fresh = os.path.join(folder, "state.json.new")
+    with open(fresh, "w") as out:
+        out.write(text)
+    os.replace(fresh, os.path.join(folder, "state.json"))
 
 
 def ask_server(folder, request, timeout=10.0):
@@ -101,7 +108,10 @@ def ask_server(folder, request, timeout=10.0):
 
 
 def user_name(state):
-    return state["options"]["user"] or pwd.getpwuid(os.getuid()).pw_name
+    try:
+        return state["options"]["user"] or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def full_id(text):
@@ -130,7 +140,7 @@ def duration(total):
 def processes(folder, job=None, host=None):
     """Live processes of a job (all jobs without one), on one host if named.
 
-    They are found by the session of the job's shell and by the environment, as ranks on other nodes have it."""
+    Found by the session of the job's shell, and by the environment, which ranks on other nodes have too."""
     mine = b"STAND_IN_DIR=" + os.fsencode(folder)
     wanted = b"PBS_JOBID=" + (job["id"].encode() if job else b"")
     where = b"STAND_IN_HOST=" + host.encode() if host else None
@@ -161,7 +171,7 @@ def send(pids, number):
 
 
 def slay(folder, job=None, host=None, timeout=5.0):
-    """SIGKILL until nothing is left; twice nothing, as a process in the middle of exec shows no environment."""
+    """SIGKILL until nothing is left, seen twice: a process in the middle of exec shows no environment."""
     end = time.time() + timeout
     quiet = 0
     while quiet < 2 and time.time() < end:
@@ -169,6 +179,8 @@ def slay(folder, job=None, host=None, timeout=5.0):
         send(pids, signal.SIGKILL)
         quiet = 0 if pids else quiet + 1
         time.sleep(0.01)
+    if quiet < 2:
+        sys.stderr.write(f"still alive after SIGKILL: {pids}\n")
 
 
 def leave(job, now, substate, status=None, ending=""):
@@ -211,4 +223,6 @@ def resolve(state, job, now):
 
 
 def node_jobs(state, node):
-    return [job for job in state["jobs"].values() if node in job["nodes"] and job["attrs"]["job_state"] == "R"]
+    return [
+        job for job in state["jobs"].values() if node in job["nodes"] and job["attrs"]["job_state"] == "R"
+    ]

@@ -1,7 +1,7 @@
 """PBS: a strict stand-in for PBS Pro, PALS mpiexec and nvidia-smi on Polaris, for tests.
 
-    with PBS(tmp_path) as pbs:
-        subprocess.run(["qsub", ...], env=pbs.env())
+with PBS(tmp_path) as pbs:
+    subprocess.run(["qsub", ...], env=pbs.env())
 """
 
 import json
@@ -95,14 +95,24 @@ class PBS:
     def __enter__(self):
         log = open(os.path.join(self.folder, "server.log"), "w")
         env = {"PATH": "/usr/bin:/bin"}
-        command = [os.path.join(self.folder, "python"), "-SE", os.path.join(pbs_state.HERE, "stand_in.py"), "server"]
+        command = [
+            os.path.join(self.folder, "python"),
+            "-SE",
+            os.path.join(pbs_state.HERE, "stand_in.py"),
+            "server",
+        ]
         self.daemon = subprocess.Popen(
-            [*command, self.folder], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [*command, self.folder],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         log.close()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, problem=None, *_):
         self.daemon.terminate()
         try:
             self.daemon.wait(10)
@@ -111,11 +121,15 @@ class PBS:
             self.daemon.wait()
         pbs_state.slay(self.folder)
         errors = Path(self.folder, "server.log").read_text()
-        assert not errors, f"the stand-in's server failed:\n{errors}"
+        assert problem or not errors, f"the stand-in's server failed:\n{errors}"
 
     def env(self, **more):
         """The environment of a login node: the caller's, less what a job would have set."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("PBS_", "PMI_", "STAND_IN_"))}
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PBS_", "PMI_", "STAND_IN_"))
+        }
         env["STAND_IN_DIR"] = self.folder
         env["PATH"] = f"{pbs_state.BIN}:{env.get('PATH', '/usr/bin:/bin')}"
         if self.home:
@@ -132,7 +146,7 @@ class PBS:
         return pbs_state.load(self.folder)
 
     def jobs(self):
-        """Every job the server knows, finished ones too: qstat's attributes plus id, nodes, stdout_path, stderr_path."""
+        """Every job, finished ones too: qstat's attributes, id, nodes, stdout_path, stderr_path..."""
         keys = ("id", "nodes", "lost_nodes", "session", "stdout_path", "stderr_path")
         jobs = self.state()["jobs"].values()
         return {job["id"]: {**job["attrs"], **{key: job[key] for key in keys}} for job in jobs}
@@ -149,7 +163,9 @@ class PBS:
             if job is None or job["job_state"] == state:
                 return job
             if time.time() > end:
-                raise TimeoutError(f"{job_id} is in state {job['job_state']} after {timeout} s: {job.get('comment')}")
+                raise TimeoutError(
+                    f"{job_id} is in state {job['job_state']} after {timeout} s: {job.get('comment')}"
+                )
             time.sleep(0.05)
 
     @property
@@ -183,14 +199,17 @@ class PBS:
 
     def kill_node(self, name):
         """The node dies: what ran on it is SIGKILLed at once, and it stays down."""
+        assert name in self.state()["nodes"], f"no node {name}"
         pbs_state.ask_server(self.folder, {"kind": "kill_node", "node": name})
 
     def revive_node(self, name):
+        assert name in self.state()["nodes"], f"no node {name}"
         pbs_state.ask_server(self.folder, {"kind": "revive_node", "node": name})
 
     def preempt(self, job_id, delay=0.0):
         """SIGKILL without warning; requeued (not before delay seconds) when rerunable, else deleted."""
         job_id = pbs_state.full_id(str(job_id))
+        assert job_id in self.jobs(), f"no job {job_id}"
         pbs_state.ask_server(self.folder, {"kind": "preempt", "id": job_id, "delay": delay})
 
     def leftovers(self):

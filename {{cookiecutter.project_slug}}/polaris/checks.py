@@ -266,16 +266,16 @@ def _threads(entry):
     return threads
 
 
-def check_driver(driver, blocks, *, mode):
-    """Problems between the job of driver.pbs and config.py, whose fields are in `blocks`.
+def check_driver(driver, blocks, *, from_driver):
+    """Problems between the job of driver.pbs and the blocks of config.py.
 
-    mode: "blocks" where the driver would submit blocks; else differences are only said.
+    from_driver: whether blocks are about to be submitted from within that job; else they are only said.
     """
     queue = facts.QUEUES.get(blocks.queue)
     if queue is not None and driver.queue == blocks.queue and queue.running == 1:
         wrong = f"runs one job a user at a time: blocks of a driver job in {blocks.queue} would never start"
         advice = "for MODE=blocks, give driver.pbs or config.py another queue"
-        yield Problem("queue", driver.queue, f"{wrong}; {advice}", fatal=mode == "blocks")
+        yield Problem("queue", driver.queue, f"{wrong}; {advice}", fatal=from_driver)
     for name in ("account", "queue", "nodes_per_block", "walltime", "filesystems"):
         ours, theirs = getattr(driver, name), getattr(blocks, name)
         if None not in (ours, theirs) and str(ours) != str(theirs):

@@ -34,7 +34,7 @@ NAMES = {  # of a setting, in driver.pbs
 
 def _mistake(kind, error, trace):
     """In place of a traceback: where a mistake in the user's files is, in one line, and leave with 2."""
-    if issubclass(kind, KeyboardInterrupt):
+    if issubclass(kind, KeyboardInterrupt | BrokenPipeError):
         os._exit(INTERRUPTED)
     ours = [frame for frame in traceback.extract_tb(trace) if Path(frame.filename).parent == PROJECT]
     if isinstance(error, SyntaxError):
@@ -61,7 +61,7 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
         description="Run the ensemble: one task for each row of the input that has no result yet.",
         epilog="status: 0 all done, 1 some task failed, 2 wrong settings or usage, 130 stopped by Ctrl-C",
     )
-    parser.add_argument("inputs_file", nargs="?", default=inputs_file, help="CSV file (default: %(default)s)")
+    parser.add_argument("inputs_file", nargs="?", help=f"CSV file (default: {inputs_file})")
     parser.add_argument(
         "--mode",
         choices=["auto", *machine.MODES],
@@ -72,7 +72,9 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
     parser.add_argument("--check", action="store_true", help="say what is wrong with the settings")
     parser.add_argument("--dry-run", action="store_true", help="print the script that would be submitted")
     args = parser.parse_args(argv)
-    ensemble = Ensemble(args.inputs_file, inputs, outputs, task)
+    given = args.inputs_file and os.path.abspath(args.inputs_file)
+    os.chdir(PROJECT)  # results, logs and the default input lie there, wherever this was called from
+    ensemble = Ensemble(os.path.relpath(given) if given else inputs_file, inputs, outputs, task)
     config = importlib.import_module("config")
     try:
         mode = machine.choose_mode(args.mode)
@@ -119,7 +121,7 @@ def _problems(config, mode, every_file=False):
         if inside:
             driver = driver._replace(**{name: value for name, value in actual.items() if value})
         found = checks.check(driver, submitting=inside) if every_file or mode == "job" else []
-        found += checks.check_driver(driver, settings, mode=mode) if every_file or mode == "blocks" else []
+        found += checks.check_driver(driver, settings, from_driver=inside and mode == "blocks")
         for p in found:
             where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
             lines.append((p.fatal, f"{where}{NAMES.get(p.name, p.name)} {p.given}: {_said(p)}"))
@@ -167,7 +169,7 @@ def _check(config, mode, ensemble):
     except importlib.metadata.PackageNotFoundError:
         parsl = "none"
         problems.append((True, f"{sys.executable} has no Parsl: bash setup_env.sh; source activate.sh"))
-    ours = Path(sys.prefix).is_relative_to(PROJECT / ".venv")
+    ours = Path(sys.prefix).resolve().is_relative_to((PROJECT / ".venv").resolve())
     if not ours:
         problems.append((False, f"{sys.prefix} is not the project's environment: source activate.sh"))
     if mode == "blocks" and shutil.which("qsub") is None:
@@ -316,7 +318,11 @@ def _dry_run(config, mode):
     from parsl.dataflow.rundirs import make_rundir
 
     with tempfile.TemporaryDirectory() as folder:
-        executor.run_dir = executor.provider.script_dir = make_rundir(folder)
+        for run in Path(config.run_dir).glob("[0-9]*[0-9]"):
+            (Path(folder) / run.name).mkdir()  # so that the number of the run is the next one
+        executor.run_dir = make_rundir(folder)
+        executor.provider.script_dir = os.path.join(executor.run_dir, "submit_scripts")
+        os.mkdir(executor.provider.script_dir)
         executor.run_id, executor.log_config, executor.monitoring_messages = "dry-run", None, None
         executor.provider.execute_wait = lambda *_: (0, "dry-run", "")  # instead of qsub
         executor.start()
@@ -324,6 +330,6 @@ def _dry_run(config, mode):
             executor._launch_block("0")
         finally:
             executor.shutdown()
-        script = next(Path(executor.run_dir).glob("parsl.htex.block-0.*")).read_text()
+        script = next(Path(executor.provider.script_dir).glob("parsl.*")).read_text()
         print(script.replace(folder, os.fspath(config.run_dir)))
     return DONE

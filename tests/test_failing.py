@@ -1,0 +1,159 @@
+"""What goes wrong in a user's hands is said in a line that names the mend, before anything is spent."""
+
+import re
+
+import pytest
+from conftest import HEADER, results, run, sweep, user, user_env
+
+pytestmark = pytest.mark.slow
+
+
+def edit(project, file, old, new):
+    path = project / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def refused(done, *said):
+    """Status 2, the words, no traceback."""
+    assert done.returncode == 2, done.stdout
+    for words in said:
+        assert words in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+# --- settings ------------------------------------------------------------------------------------
+def test_the_placeholder_account_runs_on_a_laptop_and_is_refused_by_every_way_to_pbs(project, pbs):
+    sweep(project, 2)
+    assert user(project, "python run.py --mode local").returncode == 0
+    sweep(project, 3)
+    blocks = user(project, "python run.py --mode blocks", pbs)
+    refused(blocks, "config.py line 15: account = 'YOURPROJECT': is a placeholder")
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job)["Exit_status"] == 2
+    log = (project / "ising-sweep.o0").read_text()
+    assert "driver.pbs line 3: #PBS -A YOURPROJECT: is a placeholder" in log
+    assert len(pbs.submissions) == 1
+
+
+def test_all_problems_of_an_edited_config_are_said_at_once(polaris, pbs):
+    project = polaris(nodes="1")
+    edit(project, "config.py", 'queue = "debug"', 'queue = "prod"')
+    edit(project, "config.py", 'walltime = "1:00:00"', 'walltime = "1:00"')
+    edit(project, "config.py", "facts.cpu_affinity(workers_per_gpu)", '"list:0-7:8-15"')
+    done = user(project, "python run.py", pbs)
+    refused(done, "nodes_per_block = 1: prod takes 10-24 nodes", "walltime = '1:00'", "cpu_affinity = 'list:0-7:8-15': has 2 entries")  # fmt: skip
+    assert len(re.findall(r"^config.py line \d+: ", done.stdout, re.MULTILINE)) == 3
+    assert pbs.submissions == []
+
+
+def test_check_holds_driver_pbs_to_the_same_rules_and_says_where_it_differs(polaris, pbs):
+    project = polaris()
+    edit(project, "driver.pbs", "select=2", "select=3")
+    edit(project, "driver.pbs", "filesystems=home:eagle", "filesystems=home:grand")
+    done = user(project, "python run.py --check", pbs)
+    refused(
+        done,
+        "driver.pbs line 5: #PBS -l select 3: debug takes 1-2 nodes",
+        "grand is retired",
+        "which has 2",
+        "2 to mend",
+    )
+
+
+def test_a_queue_that_only_the_server_knows(polaris, pbs):
+    project = polaris()
+    edit(project, "config.py", 'queue = "debug"', 'queue = "R1819640"')
+    sweep(project, 2)
+    assert user(project, "python run.py", pbs).returncode == 0
+    assert pbs.submissions[0]["queue"] == "R1819640"
+    edit(project, "config.py", 'queue = "R1819640"', 'queue = "R9999999"')
+    sweep(project, 3)
+    refused(user(project, "python run.py", pbs), "queue = 'R9999999': is not on this PBS server")
+
+
+def test_a_driver_cannot_submit_blocks_to_its_own_queue_of_one_job(polaris, pbs):
+    project = polaris(queue="debug-scaling")
+    job = user(project, "qsub -v MODE=blocks driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job)["Exit_status"] == 2
+    assert (
+        "blocks of a driver job in debug-scaling would never start"
+        in (project / "ising-sweep.o0").read_text()
+    )
+    assert len(pbs.submissions) == 1
+
+
+def test_a_mistake_in_a_file_of_the_users_is_one_line(project):
+    edit(project, "apps.py", "import time\n", "import time)\n")
+    refused(user(project, "python run.py"), f"{project}/apps.py line ", "SyntaxError: unmatched ')'")
+    edit(project, "apps.py", "import time)\n", "import time\n")
+    edit(project, "config.py", "max_blocks = 1", "max_block = 1")
+    done = user(project, "python run.py")
+    assert done.returncode == 2 and "max_blocks" in done.stdout
+
+
+def test_outside_the_environment_it_says_to_source_activate(bake):
+    project = bake().project_path
+    done = run(["python3", "-I", "-c", "import runpy, sys; sys.path.insert(0, ''); runpy.run_path('run.py', run_name='__main__')"],
+               project, env=user_env(project.parent))  # fmt: skip
+    assert done.returncode == 2 and "source activate.sh" in done.stdout
+
+
+def test_modes_where_they_cannot_work(project):
+    refused(user(project, "python run.py --mode job"), "inside a PBS job alone")
+    refused(user(project, "python run.py --mode blocks --check"), "needs qsub")
+    refused(user(project, "python run.py --mode grid"), "invalid choice: 'grid'")
+
+
+# --- input ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("temperature,size,sweeps\n1,2,3\n", "line 1: column seed is missing"),
+        (HEADER.replace("seed", "size") + "1,2,3,4\n", "line 1: column size appears twice"),
+        (HEADER + "1.8,16,100,1\nhot,16,100,2\n", "line 3: column temperature: 'hot' is not a number"),
+        (HEADER + "1.8,16.5,100,1\n", "line 2: column size: '16.5' is not a whole number"),
+        (HEADER + "inf,16,100,1\n", "column temperature: 'inf' is not a number"),
+        (HEADER + "1.8,\u0661\u0666,100,1\n", "column size: "),
+        (HEADER + "1.8,16,100\n", "line 2: 3 fields; line 1 has 4"),
+        (HEADER + "1.8,16,100,1\n2.0,16,100,1\n1.80,16,100,1\n", "line 4: repeats line 2"),
+        (HEADER + '1.8,"16,100,1\n', "line 2: unexpected end of data"),
+        (HEADER, "no rows"),
+        ("", "line 1: column temperature is missing"),
+        (HEADER.encode() + b"1.8,\xff,100,1\n", "not UTF-8 text"),
+    ],
+)
+def test_malformed_input_names_file_line_and_column(project, text, said):
+    (project / "inputs" / "mine.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    refused(user(project, "python run.py --mode local inputs/mine.csv"), "inputs/mine.csv", said)
+    assert not (project / "results").exists() and not (project / "runinfo").exists()
+
+
+def test_a_missing_input_is_named(project):
+    refused(user(project, "python run.py nowhere.csv"), "nowhere.csv: No such file or directory")
+
+
+# --- tasks and blocks ----------------------------------------------------------------------------
+def test_a_failed_task_has_its_reason_in_a_line_and_its_trace_in_a_file(project):
+    (project / "inputs" / "sweep.csv").write_text(HEADER + "1.8,7,100,1\n2.0,16,100,1\n")
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 1, done.stdout
+    assert "1 of 2 tasks failed: results/failures.csv says why" in done.stdout
+    (failure,) = results(project, "failures.csv")
+    assert failure["line"] == "2" and failure["reason"].startswith("ValueError: size must be even")
+    assert "in ising" in (project / failure["trace"]).read_text()
+    edit(project, "apps.py", "size % 2 or", "False or")  # mended: the failed row alone is computed
+    again = user(project, "python run.py --mode local")
+    assert again.returncode == 0 and "1 of them done before" in again.stdout
+    assert results(project, "failures.csv") == [] and len(results(project)) == 2
+
+
+def test_a_refused_qsub_is_said_in_the_words_of_pbs(polaris, pbs):
+    project = polaris(queue="debug-scaling")
+    sweep(project, 8)
+    pbs.refuse("qsub: would exceed queue generic's per-user limit", 38, times=9)
+    done = user(project, "python run.py --mode blocks", pbs)
+    refused(done, "qsub: would exceed queue generic's per-user limit")
+    assert len(done.stdout.splitlines()) < 6
+    assert results(project) == [] and results(project, "failures.csv") == []

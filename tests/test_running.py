@@ -1,0 +1,279 @@
+"""A run to its end: on a laptop, in a job, in blocks; and once more, when nothing is left to do."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import results, run, sweep, user
+
+pytestmark = pytest.mark.slow
+
+TABLE = {  # GPU -> hardware threads next to it, from the user guide
+    "0": "24-31,56-63",
+    "1": "16-23,48-55",
+    "2": "8-15,40-47",
+    "3": "0-7,32-39",
+}
+
+
+def test_the_default_sweep_on_a_laptop_agrees_with_the_exact_curve(project):
+    done = user(project, "python run.py")
+    assert done.returncode == 0, done.stdout
+    assert "mode local: " in done.stdout and "44 of 44 tasks done" in done.stdout
+    rows = results(project, "magnetization.csv")
+    assert len(rows) == 11 and {row["seeds"] for row in rows} == {"4"}
+    for row in rows:
+        if row["temperature"] in ("1.8", "2.0"):
+            assert abs(float(row["magnetization"]) - float(row["exact"])) < 0.02
+            assert (
+                abs(float(row["magnetization"]) - float(row["exact"]))
+                < 10 * float(row["magnetization_error"]) + 1e-3
+            )
+        if float(row["temperature"]) >= 2.8:
+            assert float(row["magnetization"]) < 0.05
+    assert (project / "results" / "magnetization.png").read_bytes().startswith(b"\x89PNG")
+    first = results(project)
+    assert {row["status"] for row in first} == {"done"} and {row["device"] for row in first} == {
+        "CPU (numpy)"
+    }
+    again = user(project, "python run.py")
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    assert results(project) == first
+
+
+def test_the_projects_own_tests_pass(project):
+    done = user(project, "python -m pip install -q pytest 2>&1 && python -m pytest -q")
+    assert re.search(r"\d+ passed", done.stdout) and done.returncode == 0, done.stdout
+
+
+def test_only_what_is_missing_is_computed(project):
+    sweep(project, 6)
+    user(project, "python run.py --mode local")
+    lines = (project / "results" / "results.csv").read_text().splitlines(keepends=True)
+    (project / "results" / "results.csv").write_text(
+        "".join(lines[:3]) + lines[3][:20]
+    )  # half a row at the end
+    sweep(project, 8)
+    done = user(project, "python run.py --mode local")
+    assert "8 tasks, 2 of them done before" in done.stdout and "8 of 8 tasks done" in done.stdout
+    assert (
+        sorted(float(row["temperature"]) for row in results(project)) == [1.5 + 0.01 * i for i in range(8)]
+        or len({row["temperature"] for row in results(project)}) == 8
+    )
+    assert len(results(project)) == 8
+
+
+def placed_as_the_table_says(project, nodes):
+    """Every worker of every node worked, each on the GPU and the hardware threads of the table."""
+    rows = results(project)
+    assert {(row["gpu"], row["cores"]) for row in rows} == set(TABLE.items())
+    assert {(row["host"], row["gpu"]) for row in rows} == {(host, gpu) for host in nodes for gpu in TABLE}
+
+
+def test_qsub_runs_the_ensemble_on_the_nodes_of_the_job(polaris, pbs):
+    project = polaris()
+    sweep(project, 48, sweeps=2000)
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    ended = pbs.wait(job, timeout=90)
+    log = (project / f"ising-sweep.o{job.split('.')[0]}").read_text()
+    assert ended["Exit_status"] == 0, log
+    assert "mode job: 8 workers on 2 node(s)" in log and "48 of 48 tasks done" in log
+    placed_as_the_table_says(project, ended["nodes"])
+    assert [rank["host"] for rank in pbs.ranks()] == ended["nodes"]
+    assert not list(project.glob("*.e*")), "one log a job"
+    # Once more: the job ends by itself, without a worker.
+    second = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(second, timeout=30)["Exit_status"] == 0
+    assert "nothing to do" in (project / f"ising-sweep.o{second.split('.')[0]}").read_text()
+    assert len(pbs.ranks()) == 2 and len(results(project)) == 48
+
+
+def test_blocks_finish_the_ensemble_from_a_login_node(polaris, pbs):
+    project = polaris()
+    sweep(project, 48, sweeps=2000)
+    done = user(project, "python run.py --mode blocks", pbs)
+    assert done.returncode == 0, done.stdout
+    assert "up to 1 job(s) of 2 node(s) in queue debug" in done.stdout
+    (block,) = pbs.jobs().values()
+    assert block["job_state"] == "F" and block["Account_Name"] == "MyProj" and block["queue"] == "debug"
+    wanted = {
+        "select": "2:ncpus=64:system=polaris:ngpus=4",
+        "place": "scatter",
+        "filesystems": "home:eagle",
+        "walltime": "01:00:00",
+    }
+    assert {name: block["Resource_List"][name] for name in wanted} == wanted
+    assert block["Rerunable"] == "False"
+    placed_as_the_table_says(project, block["nodes"])
+    again = user(project, "python run.py --mode blocks", pbs)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    assert len(pbs.submissions) == 1
+
+
+def test_a_driver_job_submits_blocks_to_another_queue(polaris, pbs):
+    project = polaris(nodes="1")
+    sweep(project, 8)
+    text = (project / "config.py").read_text()
+    (project / "config.py").write_text(text.replace('queue = "debug"', 'queue = "preemptable"'))
+    job = user(project, "qsub -v MODE=blocks driver.pbs", pbs).stdout.strip()
+    ended = pbs.wait(job, timeout=90)
+    assert ended["Exit_status"] == 0, (project / "ising-sweep.o0").read_text()
+    assert [s["queue"] for s in pbs.submissions] == ["debug", "preemptable"]
+    assert len(results(project)) == 8
+
+
+@pytest.mark.parametrize("workers", ["2", "4"])
+def test_several_workers_share_a_gpu_and_split_its_threads(polaris, pbs, workers):
+    project = polaris(nodes="1", workers_per_gpu=workers)
+    sweep(project, 24 * int(workers), sweeps=1500)
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job, timeout=90)["Exit_status"] == 0, (project / "ising-sweep.o0").read_text()
+    threads = {}
+    for row in results(project):
+        threads.setdefault(row["gpu"], set()).add(row["cores"])
+    assert set(threads) == set(TABLE)
+    for gpu, parts in threads.items():
+        assert len(parts) == int(workers)
+        assert numbers(*parts) == numbers(TABLE[gpu])
+
+
+def numbers(*ranges):
+    pairs = [part.split("-") for text in ranges for part in text.split(",")]
+    return sorted(n for pair in pairs for n in range(int(pair[0]), int(pair[-1]) + 1))
+
+
+def test_the_settings_of_the_page_are_kept_and_its_faults_mended(polaris, pbs):
+    """ALCF's page on Parsl, setting by setting, in the configuration and in the script that PBS gets."""
+    project = polaris()
+    shown = user(project, """python -c "
+import config, json
+c = config.fresh_config('blocks'); e = c.executors[0]; p = e.provider
+print(json.dumps([e.available_accelerators, e.max_workers_per_node, e.cpu_affinity, e.prefetch_capacity,
+    e.heartbeat_period, e.heartbeat_threshold, c.retries, c.memoizer.checkpoint_mode, c.memoizer.memoize,
+    e.worker_debug, e.encrypted, p.cpus_per_node, p.min_blocks, p.max_blocks]))" """, pbs)  # fmt: skip
+    page = ["0", "1", "2", "3"], 4, "list:" + ":".join(TABLE.values()), 0, 15, 120, 2, "task_exit", True
+    mended = False, True, 64, 0, 1
+    assert json.loads(shown.stdout) == [*page, *mended]
+    script = user(project, "python run.py --dry-run", pbs).stdout
+    assert "mpiexec --cpu-bind none --depth=64 --ppn 1 -n $WORKERCOUNT --hostfile $HOSTFILE" in script
+    assert f"source {project}/activate.sh || exit 1; cd {project}/runinfo || exit 1" in script
+    assert "#PBS -l place=scatter" in script and ":system=polaris:" in script and "--debug" not in script
+    assert pbs.submissions == [], "a dry run submits nothing"
+
+
+def test_the_script_of_a_dry_run_is_the_one_that_is_submitted(polaris, pbs):
+    project = polaris()
+    sweep(project, 2)
+    shown = user(project, "python run.py --dry-run", pbs).stdout
+    user(project, "python run.py", pbs)
+    (submitted,) = pbs.submissions
+
+    def same(text):  # all but the moment: the job's name ends in the time, the port is a free one
+        return re.sub(r"--port=\d+|-a [\d.,]+", "", re.sub(r"block-0\.[\d.]+\d", "block-0", text)).strip()
+
+    assert same(shown) == same(submitted["script"])
+
+
+def test_parsl_perf_and_a_script_of_ones_own_take_the_configuration(project):
+    perf = user(project, "parsl-perf --config config.py --time 1 --iterate 10,20")
+    assert perf.returncode == 0 and "Tasks per second" in perf.stdout, perf.stdout
+    script = project / "mine.py"
+    script.write_text("""
+import apps, config, parsl
+with parsl.load(config.fresh_config("local")) as dfk:
+    print(apps.average(2.0, [0.5, 0.7], [0.1, 0.1]).result()["magnetization"])
+    states = {state.name: n for state, n in dfk.task_state_counts.items() if n}
+    print(states)
+""")
+    first, second = (user(project, "python mine.py").stdout for _ in range(2))
+    assert "0.6" in first and "exec_done" in first
+    assert "0.6" in second and "memo_done" in second, "the app cache and the checkpoint are at work"
+
+
+def test_an_executable_on_each_gpu_writes_into_files_of_its_own(polaris, pbs):
+    project = polaris(nodes="1")
+    sweep(project, 12)
+    text = (project / "run.py").read_text()
+    text = text.replace("    return apps.ising(**row)\n    # An", "    # An")
+    text = text.replace("    # name", "    name").replace("    # return", "    return")
+    text = text.replace(
+        "cli.main(INPUTS_FILE, INPUTS, OUTPUTS, task, summarize)",
+        "cli.main(INPUTS_FILE, INPUTS, (), task, lambda *_: None)",
+    )
+    (project / "run.py").write_text(text)
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    ended = pbs.wait(job, timeout=60)
+    assert ended["Exit_status"] == 0, (project / "ising-sweep.o0").read_text()
+    outputs = sorted((project / "results" / "output").glob("*.out"))
+    assert len(outputs) == 12
+    for output in outputs:
+        host, gpu = output.read_text().splitlines()
+        assert host == ended["nodes"][0] and re.match(r"GPU [0-3]: NVIDIA A100", gpu)
+    assert {row["status"] for row in results(project)} == {"done"}
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_file(project):
+    sweep(project, 4)
+    lines = user(project, "python run.py --mode local").stdout
+    assert (
+        re.search(r"^\d\d:\d\d:\d\d done 4, failed 0, left 0 of 4$", lines, re.MULTILINE)
+        and "\x1b" not in lines
+    )
+    shutil.rmtree(project / "results")
+    if shutil.which("script"):
+        seen = user(project, "script -qec 'python run.py --mode local' /dev/null").stdout
+        assert "\x1b[" in seen and "done 4, failed 0" in seen
+
+
+def test_memory_does_not_grow_with_the_number_of_rows(project):
+    """The engine alone, with an app that is done at once: 200,000 rows against 2,000."""
+    script = """
+import resource, sys
+from concurrent.futures import Future
+from polaris.ensemble import Ensemble
+class Done(Future):
+    task_record = {"try_id": 0}
+def task(row):
+    future = Done(); future.set_result({"y": row["x"]}); return future
+class View:
+    def update(self, run, last=False): pass
+run = Ensemble(sys.argv[1], {"x": int}, ("y",), task, sys.argv[2])
+run.plan(); run.run(View(), 1000, lambda: True, lambda: False)
+assert run.done == run.total and run.left == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    used = []
+    for rows in (2_000, 200_000):
+        path = project / f"{rows}.csv"
+        path.write_text("x\n" + "".join(f"{i}\n" for i in range(rows)))
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(path), str(project / f"results-{rows}")],
+            cwd=project, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        used.append(int(done.stdout))
+    assert used[1] < used[0] * 1.5, used
+
+
+def test_check_shows_what_the_machine_has(polaris, pbs, project, tmp_path):
+    on_login = user(polaris(), "python run.py --check", pbs)
+    assert on_login.returncode == 0, on_login.stdout
+    for line in (
+        "mode:           blocks",
+        "Parsl:          2026.10.26",
+        "GPUs:           none",
+        "rows in inputs/sweep.csv",
+    ):
+        assert line in on_login.stdout
+    assert "nothing to mend" in on_login.stdout
+    on_laptop = user(project, "python run.py --check")
+    assert on_laptop.returncode == 0 and "mode:           local" in on_laptop.stdout
+    assert "qsub:           none" in on_laptop.stdout
+    assert "account = 'YOURPROJECT': is a placeholder" in on_laptop.stdout
+    assert run(["bash", "-c", "ls"], project).stdout.split() == sorted(
+        "README.md activate.sh apps.py config.py driver.pbs inputs polaris pyproject.toml requirements-laptop.txt "
+        "requirements.txt run.py setup_env.sh tests".split()
+    ), "a check leaves nothing behind"
