@@ -24,7 +24,7 @@ OUTPUTS = (  # what of a task's result becomes columns of results/results.csv, a
 def task(row):
     """Submit one row of the input as one task."""
     return apps.ising(**row)
-    # An executable instead, its output in files of its own (whole paths: workers have another working folder):
+    # An executable instead, its output in files of its own (whole paths: workers work elsewhere):
     # name = f"{cli.PROJECT}/results/output/{row['temperature']}-{row['seed']}"
     # return apps.which_gpu(stdout=f"{name}.out", stderr=f"{name}.err")
 

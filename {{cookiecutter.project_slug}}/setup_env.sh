@@ -49,7 +49,7 @@ install=("$venv/bin/python" -m pip install --disable-pip-version-check)
 uv=$(command -v uv) && install=("$uv" pip install --python "$venv/bin/python")
 say "3/4 ${install[*]##*/} -r $requirements"
 "${install[@]}" -r "$project/$requirements" 2>&1 | tee -a "$log" |
-    sed -nE 's/^(Collecting |Processing [^ ]*\/| \+ )([A-Za-z0-9_.=-]+).*/    \2/p; s/^Installing .*/    installing them/p'
+    sed -nE 's/^(Collecting |Processing [^ ]*\/| \+ )([A-Za-z0-9_.]+([=-]=?[0-9][A-Za-z0-9_.]*)?).*/    \2/p; s/^Installing .*/    installing them/p'
 [ "${PIPESTATUS[0]}" = 0 ] ||
     fail "the packages could not be installed: $(grep -iE 'error|no matching|failed' "$log" | tail -n 1)"
 
