@@ -58,4 +58,4 @@ polaris_activate() {
 }
 
 # setup_env.sh sources this file for polaris_base alone.
-[ -n "${POLARIS_BASE_ONLY:-}" ] || polaris_activate
+[ "${1:-}" = base-only ] || polaris_activate

@@ -22,8 +22,8 @@ unset PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 [ -z "${http_proxy:-}" ] || export https_proxy=${https_proxy:-$http_proxy}
 
 # 1. The base, as on ALCF's page: module use, module load conda, conda activate.
-POLARIS_BASE_ONLY=1
-source "$project/activate.sh"
+venv='' # set by polaris_base
+source "$project/activate.sh" base-only
 polaris_base 2> >(tee -a "$log" >&2) || fail "the conda module could not be loaded"
 if [ "$venv" = "$project/.venv/plain" ]; then
     say "1/4 no modules on this machine: a plain environment, without the conda module"
@@ -54,7 +54,6 @@ say "3/4 ${install[*]##*/} -r $requirements"
     fail "the packages could not be installed: $(grep -iE 'error|no matching|failed' "$log" | tail -n 1)"
 
 # 4. What came of it.
-unset POLARIS_BASE_ONLY
 source "$project/activate.sh" 2> >(tee -a "$log" >&2) || fail "the environment does not load"
 say "4/4 what it has:"
 python - 2>&1 <<'EOF' | tee -a "$log"

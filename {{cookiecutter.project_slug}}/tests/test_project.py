@@ -4,6 +4,7 @@ pip install pytest; python -m pytest
 """
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_a_small_sweep_runs_and_a_second_run_repeats_nothing(tmp_path):
     inputs.write_text("temperature,size,sweeps,seed\n1.8,16,50,1\n3.0,16,50,1\n")
     for name in ("run.py", "apps.py", "config.py", "activate.sh", "driver.pbs"):
         (tmp_path / name).write_text((PROJECT / name).read_text())
-    (tmp_path / "polaris").symlink_to(PROJECT / "polaris")
+    shutil.copytree(PROJECT / "polaris", tmp_path / "polaris")
     command = [sys.executable, "run.py", "--mode", "local", str(inputs)]
     for said in ("2 of 2 tasks done", "nothing to do"):
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
