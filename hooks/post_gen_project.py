@@ -26,12 +26,12 @@ def refusals():
     sys.path.insert(0, str(project))
     from polaris import checks, facts
 
-    given = {name: answers[name] for name in ("account", "queue", "walltime", "filesystems", "conda_version")}
+    same = ("project_slug", "account", "queue", "walltime", "filesystems", "conda_version", "workers_per_gpu")
+    given = {name: answers[name] for name in same}
     found = checks.check(
         checks.Settings(
             **given,
             nodes_per_block=answers["nodes"],
-            workers_per_gpu=answers["workers_per_gpu"],
             project_dir=str(project),
         )
     )
@@ -42,7 +42,7 @@ def refusals():
             continue  # the placeholder: decided later, and said below
         line = f"{name}={problem.given}: {problem.wrong}"
         print(f"note: {line}", file=sys.stderr) if not problem.fatal else lines.append(line)
-        if problem.fatal and name in answers:
+        if problem.fatal:
             mends.setdefault(name, problem.mend or "...")
     return lines, mends, answers["account"].upper() == facts.PLACEHOLDER
 
@@ -51,10 +51,15 @@ def again(mends):
     """The command that asks for the same project with the mends."""
     defaults = json.loads(r"""{{ (_cookiecutter if _cookiecutter is defined else {}) | tojson }}""")
     template = answers.get("_template", ".")
-    command = ["cookiecutter", template] if "_output_dir" in answers else ["cruft", "create", template]
+    beside = os.path.join(os.path.dirname(sys.executable), "cookiecutter")
+    command = ["cookiecutter" if shutil.which("cookiecutter") else beside, template]
+    if "_output_dir" not in answers:
+        command = ["cruft", "create", template]
     if answers.get("_checkout"):
         command += ["--checkout", answers["_checkout"]]
-    if answers.get("_output_dir") not in (None, os.environ.get("PWD")):
+    if mends.pop("project_dir", None):
+        command += ["--output-dir", "/another/folder"]
+    elif answers.get("_output_dir") not in (None, os.environ.get("PWD")):
         command += ["--output-dir", answers["_output_dir"]]
     if "_output_dir" not in answers:
         return " ".join(map(shlex.quote, command))
@@ -73,13 +78,17 @@ def create_venv():
         environment["PATH"] = os.pathsep.join(p for p in os.get_exec_path() if p != own)
         if shutil.which("python3", path=environment["PATH"]) is None:
             environment.setdefault("PYTHON", getattr(sys, "_base_executable", sys.executable))
-    return subprocess.run(["bash", "setup_env.sh"], env=environment).returncode == 0
+    try:
+        return subprocess.run(["bash", "setup_env.sh"], env=environment).returncode == 0
+    except KeyboardInterrupt:
+        return False  # the project stays, and setup_env.sh has said how to go on
 
 
 lines, mends, placeholder = refusals()
 if lines:
     print("The answers do not fit Polaris:", *lines, sep="\n  ", file=sys.stderr)
     print(f"Again, with the mend (all answers are kept):\n  {again(mends)}", file=sys.stderr)
+    print("What follows is cookiecutter's own report of this refusal.", file=sys.stderr)
     sys.exit(1)
 
 # `cruft update` and `cruft diff` render into a temporary folder, which is no project.

@@ -31,14 +31,9 @@ for name, value in answers.items():
         problems.append(f"{name}={shown}: has a control character (a newline, a tab, an escape)")
     elif len(value) > 100:
         problems.append(f"{name}={shown}: is {len(value)} characters long; 100 are allowed")
-    elif name != "project_name" and re.search(r"[^A-Za-z0-9_:.-]", value):
-        problems.append(f"{name}={shown}: letters, digits, '-', '_', '.' and ':' alone are allowed")
-if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", answers["project_slug"]):
-    shown = ascii(answers["project_slug"][:60])
-    problems.append(
-        f"project_slug={shown}: is the name of the folder and of the PBS job: "
-        "a letter first, then letters, digits, '-' and '_', 63 at most"
-    )
+slug = answers["project_slug"]
+if not slug or slug.startswith((".", "-")) or re.search(r"[/\\]", slug):
+    problems.append(f"project_slug={ascii(slug[:60])}: is no name of a folder: letters, digits, '-' and '_'")
 if problems:
     print("Nothing was written:", *problems, sep="\n  ", file=sys.stderr)
     sys.exit(1)

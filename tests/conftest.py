@@ -1,10 +1,14 @@
 """What the tests share: the template, bakes, and one project with its environment."""
 
 import csv
+import fcntl
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -93,6 +97,45 @@ def user(project, script, pbs=None, timeout=120, **extra):
     """What a user types in the project's folder, in a shell that sourced activate.sh."""
     env = pbs.env(**extra) if pbs else user_env(project.parent, **extra)
     return run(["bash", "-c", f"source activate.sh && {script}"], project, timeout=timeout, env=env)
+
+
+class Terminal:
+    """A command on a terminal of its own, as a user has it: Ctrl-C reaches every process in the foreground."""
+
+    def __init__(self, command, cwd, env):
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
+        self.seen = ""
+
+    def until(self, words, timeout=60):
+        """Read until the words were shown, or the command ended; returns everything shown so far."""
+        deadline = time.monotonic() + timeout
+        while words not in self.seen:
+            assert time.monotonic() < deadline, (
+                f"{words!r} was not shown in {timeout} s:\n{self.seen[-2000:]}"
+            )
+            if select.select([self.master], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self.master, 65536).decode(errors="replace")
+                except OSError:  # the other side is closed
+                    break
+        return self.seen
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def wait(self, timeout=60):
+        """Read to the end; returns the exit status."""
+        self.until("\0", timeout)
+        return self.process.wait(timeout)
+
+    def hang_up(self):
+        """The ssh connection drops."""
+        os.close(self.master)
 
 
 @pytest.fixture

@@ -130,10 +130,37 @@ def test_every_problem_is_said_at_once_and_the_command_given_mends_them(tmp_path
     assert refused.returncode != 0
     assert "walltime=6:00:00" in refused.stdout and "filesystems=grand" in refused.stdout
     assert not (tmp_path / "ising-sweep").exists()
-    again = next(line for line in refused.stdout.splitlines() if line.strip().startswith("cookiecutter "))
+    again = next(line for line in refused.stdout.splitlines() if " --no-input " in line)
     done = run([tool("cookiecutter"), *shlex.split(again)[1:]], tmp_path, env=user_env(tmp_path))
     assert done.returncode == 0, done.stdout
     assert "#PBS -A MyProj\n" in (tmp_path / "ising-sweep" / "driver.pbs").read_text()
+
+
+def test_every_wrong_answer_is_said_in_one_go_a_folder_with_a_space_too(tmp_path):
+    folder = tmp_path / "my studies"
+    folder.mkdir()
+    wrong = [
+        "account=My Project",
+        "queue=prod",
+        "nodes=3",
+        "walltime=30",
+        "filesystems=grand",
+        "conda_version=2023",
+        "project_slug=a b",
+    ]
+    refused = run([tool("cookiecutter"), str(ROOT), "--no-input", *wrong], folder, env=user_env(folder))
+    for words in (
+        "account=",
+        "nodes=3",
+        "walltime=30",
+        "filesystems=grand",
+        "conda_version=2023",
+        "project_slug=a b",
+        "project_dir=",
+    ):
+        assert f"\n  {words}" in refused.stdout
+    again = next(line for line in refused.stdout.splitlines() if " --no-input " in line)
+    assert "--output-dir /another/folder" in again and not (folder / "a b").exists()
 
 
 def test_a_project_on_eagle_must_ask_for_eagle(tmp_path):
@@ -264,7 +291,7 @@ answer = st.one_of(st.text(max_size=30), st.from_regex(r"[0-9]{1,4}(:[0-9]{2}){0
 def test_any_answer_is_judged_and_the_mends_offered_are_accepted(
     queue, account, nodes, walltime, filesystems, conda
 ):
-    settings = checks.Settings(account, queue, nodes, walltime, filesystems, conda, workers_per_gpu="1")
+    settings = checks.Settings(None, account, queue, nodes, walltime, filesystems, conda, workers_per_gpu="1")
     for _ in range(4):  # a mended number of nodes may bring a walltime out of its queue's reach
         problems = [p for p in checks.check(settings) if p.fatal]
         if not problems:
@@ -273,7 +300,7 @@ def test_any_answer_is_judged_and_the_mends_offered_are_accepted(
         settings = settings._replace(**{p.name: p.mend for p in problems})
     assert not problems
     allowed = string.ascii_letters + string.digits + "_-:."
-    assert all(set(str(value)) <= set(allowed) for value in settings[:7])
+    assert all(set(str(value)) <= set(allowed) for value in settings[1:8])
 
 
 @given(st.integers(0, 999 * 3600 + 3599))

@@ -1,9 +1,10 @@
 """What goes wrong in a user's hands is said in a line that names the mend, before anything is spent."""
 
 import re
+import time
 
 import pytest
-from conftest import HEADER, results, run, sweep, user, user_env
+from conftest import HEADER, Terminal, results, run, sweep, user, user_env
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,59 @@ def test_a_failed_task_has_its_reason_in_a_line_and_its_trace_in_a_file(project)
     again = user(project, "python run.py --mode local")
     assert again.returncode == 0 and "1 of them done before" in again.stdout
     assert results(project, "failures.csv") == [] and len(results(project)) == 2
+
+
+def test_a_result_that_lacks_an_output_is_no_result(project):
+    """Recorded as done, it would never be computed again."""
+    sweep(project, 30)
+    edit(project, "run.py", '    "energy",\n', '    "enthalpy",\n')
+    refused(user(project, "python run.py --mode local"), "OUTPUTS names enthalpy", "it has magnetization, ")
+    assert results(project) == []
+    edit(project, "run.py", "return apps.ising(**row)", "apps.ising(**row)")
+    (project / "results" / "results.csv").unlink()
+    refused(user(project, "python run.py --mode local"), "task() must return what the app returns, not None")
+
+
+def test_a_summary_that_fails_takes_nothing_from_the_results(project):
+    sweep(project, 2)
+    edit(project, "run.py", 'row["temperature"], (array', 'row["pressure"], (array')
+    done = user(project, "python run.py --mode local")
+    refused(
+        done,
+        "the results are safe, but summarize in run.py failed: run.py line ",
+        "KeyError: 'pressure'",
+        "2 of 2 tasks done",
+    )
+    assert len(results(project)) == 2
+
+
+def test_a_column_that_no_task_is_given_is_said(project):
+    (project / "inputs" / "sweep.csv").write_text("note,seed,sweeps,size, temperature\nodd,1,20,4,1.8\n")
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 0 and "no task is given the columns note" in done.stdout
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_on_a_terminal(project, presses):
+    """Once: what runs is waited for. Twice: not. Nothing finished is lost either way."""
+    sweep(project, 200, sweeps=3000)
+    terminal = Terminal(
+        ["bash", "-c", "source activate.sh && python run.py --mode local"], project, user_env(project.parent)
+    )
+    terminal.until("done 3,")
+    for _ in range(presses):
+        terminal.type("\x03")
+        time.sleep(0.2)
+    assert terminal.wait(30) == 130
+    assert "stopped by Ctrl-C: " in terminal.seen and "python run.py goes on from here" in terminal.seen
+    assert "Traceback" not in terminal.seen
+    done = len(results(project))
+    assert done >= 3
+    sweep(
+        project, done, sweeps=3000
+    )  # the rows done so far are not the first ones, but the second run knows them
+    again = user(project, "python run.py --mode local")
+    assert f"{done} tasks, " in again.stdout and again.returncode == 0
 
 
 def test_a_refused_qsub_is_said_in_the_words_of_pbs(polaris, pbs):

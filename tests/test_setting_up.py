@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run, tool, user_env
+from conftest import ROOT, Terminal, run, tool, user_env
 
 NOWHERE = {
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
@@ -69,6 +69,23 @@ def test_a_failed_install_keeps_the_project_and_names_the_command_to_repeat(tmp_
     assert f"  log: {project}/setup_env.log" in done.stdout
     assert f"  again: bash {project}/setup_env.sh" in done.stdout
     assert "bash setup_env.sh && source activate.sh" in done.stdout
+
+
+def test_half_an_environment_is_not_activated(bake, tmp_path):
+    project = bake().project_path
+    run(["bash", "setup_env.sh"], project, env=user_env(tmp_path, **NOWHERE))
+    assert (project / ".venv" / "plain" / "bin" / "activate").exists()
+    done = bash("source activate.sh || echo no", project, env=user_env(tmp_path))
+    assert "or half of one; make it: bash" in done.stdout and done.stdout.endswith("no\n")
+
+
+def test_ctrl_c_while_the_environment_is_made_says_how_to_go_on(bake, tmp_path):
+    project = bake().project_path
+    terminal = Terminal(["bash", "setup_env.sh"], project, user_env(tmp_path))
+    terminal.until("2/4")
+    terminal.type("\x03")
+    assert terminal.wait(20) == 1
+    assert "stopped by Ctrl-C" in terminal.seen and f"again: bash {project}/setup_env.sh" in terminal.seen
 
 
 def test_an_old_python_is_refused(bake, tmp_path):

@@ -34,8 +34,8 @@ polaris_activate() {
     local project venv
     project=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || return 1
     polaris_base || return 1
-    if [ ! -f "$venv/bin/activate" ]; then
-        echo "activate.sh: there is no environment in $venv; make it: bash $project/setup_env.sh" >&2
+    if [ ! -f "$venv/ready" ]; then
+        echo "activate.sh: there is no environment in $venv, or half of one; make it: bash $project/setup_env.sh" >&2
         return 1
     fi
     source "$venv/bin/activate" || return 1

@@ -24,9 +24,6 @@ cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each w
 retries = 2  # further tries of a task that failed
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
 
-# Settings of Parsl with these names replace those below, e.g. {"prefetch_capacity": 4, "worker_debug": True}.
-executor_options = {}
-
 
 # --- the Parsl configuration ---------------------------------------------------------------------
 def fresh_config(mode="auto"):
@@ -87,20 +84,19 @@ def fresh_config(mode="auto"):
             max_blocks=max_blocks,
         )
 
-    settings = {
-        "label": "htex",
-        "provider": provider,
-        "address": machine.address(mode),
-        "interchange_launch_cmd": [machine.beside_python("interchange.py")],
-        "heartbeat_period": 15,  # seconds
-        "heartbeat_threshold": 120,  # seconds
-        "prefetch_capacity": 0,  # a task waits for a free GPU, not behind a busy one
-        "worker_debug": False,  # True writes several lines a task onto the shared file system
+    executor = HighThroughputExecutor(
+        label="htex",
+        provider=provider,
+        address=machine.address(mode),
+        interchange_launch_cmd=machine.interchange_command(),
+        heartbeat_period=15,  # seconds
+        heartbeat_threshold=120,  # seconds
+        prefetch_capacity=0,  # a task waits for a free GPU, not behind a busy one
+        worker_debug=False,  # True writes several lines a task onto the shared file system
         **pinning,
-        **executor_options,
-    }
+    )
     return Config(
-        executors=[HighThroughputExecutor(**settings)],
+        executors=[executor],
         # Since Parsl 2025.12.08 checkpoints and the app cache are settings of the memoizer.
         memoizer=BasicMemoizer(
             memoize=True, checkpoint_mode="task_exit", checkpoint_files=get_all_checkpoints(str(run_dir))

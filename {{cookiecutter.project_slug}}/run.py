@@ -24,15 +24,17 @@ OUTPUTS = (  # what of a task's result becomes columns of results/results.csv, a
 def task(row):
     """Submit one row of the input as one task."""
     return apps.ising(**row)
-    # An executable instead, its output in files of its own (whole paths: workers work elsewhere):
+    # For an executable these lines instead, and OUTPUTS = (): what it prints goes into files of its own.
     # name = f"{cli.PROJECT}/results/output/{row['temperature']}-{row['seed']}"
-    # return apps.which_gpu(stdout=f"{name}.out", stderr=f"{name}.err")
+    # return apps.which_gpu(stdout=(f"{name}.out", "w"), stderr=(f"{name}.err", "w"))
 
 
 def summarize(rows, call, folder):
     """After the sweep: the seeds of each temperature averaged (fan-in), as a table and a picture.
 
-    rows: all finished rows, inputs and outputs. call(app, list of arguments): the results of a Parsl app.
+    rows: all finished rows, inputs and outputs; to be read once. call(app, list of arguments): the results
+    of a Parsl app. folder: of the results. Returns the picture's path. With columns of your own, write
+    your own, or let it do nothing: `return None`.
     """
     seeds = {}
     for row in rows:

@@ -15,6 +15,7 @@ fail() {
 }
 
 : >"$log" || exit 1
+trap 'echo; fail "stopped by Ctrl-C"' INT
 # What these name belongs to some other environment. Proxies and PIP_INDEX_URL stay.
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 # Compute nodes reach the internet through ALCF's proxy alone.
@@ -52,6 +53,8 @@ say "3/4 ${install[*]##*/} -r $requirements"
     sed -nE 's/^(Collecting |Processing [^ ]*\/| \+ )([A-Za-z0-9_.]+([=-]=?[0-9][A-Za-z0-9_.]*)?).*/    \2/p; s/^Installing .*/    installing them/p'
 [ "${PIPESTATUS[0]}" = 0 ] ||
     fail "the packages could not be installed: $(grep -iE 'error|no matching|failed' "$log" | tail -n 1)"
+
+touch "$venv/ready"
 
 # 4. What came of it.
 source "$project/activate.sh" 2> >(tee -a "$log" >&2) || fail "the environment does not load"

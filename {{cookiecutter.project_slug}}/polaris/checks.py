@@ -19,6 +19,7 @@ from . import facts
 class Settings(NamedTuple):
     """What is checked, as given: strings from the questions, numbers from config.py. None: not given."""
 
+    project_slug: str | None = None
     account: str | None = None
     queue: str | None = None
     nodes_per_block: int | str | None = None
@@ -62,6 +63,10 @@ def check(settings, *, submitting=False, ask=None):
         if given is not None and not isinstance(given, str):
             problems.append(Problem(name, given, "is not text: put it in quotes"))
             settings = settings._replace(**{name: None})
+    slug = settings.project_slug
+    if slug is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", slug):
+        allowed = "names the folder and the PBS job: a letter, then letters, digits, '-', '_', 63 at most"
+        problems.append(Problem("project_slug", slug, allowed, "my-project"))
     problems += _account(settings, submitting)
     problems += _queue(settings, ask or live_queue)
     problems += _filesystems(settings)
@@ -87,7 +92,7 @@ def _account(settings, submitting):
         return
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", account):
         allowed = "is no ALCF project name: letters, digits, '-' and '_', a letter first"
-        yield Problem("account", account, allowed, "MyProject")
+        yield Problem("account", account, allowed, facts.PLACEHOLDER)
     elif account.upper() == facts.PLACEHOLDER:
         allowed = "is a placeholder: PBS needs the name of your ALCF project"
         yield Problem("account", account, allowed, fatal=submitting)

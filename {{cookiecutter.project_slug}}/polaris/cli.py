@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from . import checks, facts, machine, views
-from .ensemble import WINDOW, Ensemble, Refused
+from .ensemble import WINDOW, Ensemble, Refused, unused_columns
 
 PROJECT = Path(__file__).resolve().parent.parent
 DONE, TASKS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -74,7 +74,7 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
     args = parser.parse_args(argv)
     given = args.inputs_file and os.path.abspath(args.inputs_file)
     os.chdir(PROJECT)  # results, logs and the default input lie there, wherever this was called from
-    ensemble = Ensemble(os.path.relpath(given) if given else inputs_file, inputs, outputs, task)
+    ensemble = Ensemble(_shown(given) if given else inputs_file, inputs, outputs, task)
     config = importlib.import_module("config")
     try:
         mode = machine.choose_mode(args.mode)
@@ -92,6 +92,16 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
             raise
         print(error, file=sys.stderr)
         return REFUSED
+
+
+def _shown(path):
+    """A path as it is shown: relative to the project where it lies in it."""
+    near = os.path.relpath(path, PROJECT)
+    return os.path.abspath(path) if near.startswith("..") else near
+
+
+def _count(number, noun):
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 # --- checks --------------------------------------------------------------------------------------
@@ -153,7 +163,7 @@ def _check(config, mode, ensemble):
     problems = _problems(config, mode, every_file=True)
     try:
         ensemble.plan()
-        rows = f"{ensemble.total} rows in {ensemble.inputs_file}, {ensemble.done} of them done"
+        rows = f"{_count(ensemble.total, 'row')} in {ensemble.inputs_file}, {ensemble.done} of them done"
     except Refused as error:
         problems += [(True, line) for line in str(error).splitlines()]
         rows = None
@@ -198,7 +208,9 @@ def _check(config, mode, ensemble):
 def _run(config, mode, ensemble, summarize):
     start = time.monotonic()
     before = f", {ensemble.done} of them done before" if ensemble.done else ""
-    print(f"{ensemble.inputs_file}: {ensemble.total} tasks{before}", flush=True)
+    unused = unused_columns(ensemble.inputs_file, ensemble.inputs)
+    before += f"; no task is given the columns {', '.join(unused)}" if unused else ""
+    print(f"{ensemble.inputs_file}: {_count(ensemble.total, 'task')}{before}", flush=True)
     status = DONE
     if ensemble.left:
         import parsl
@@ -220,32 +232,41 @@ def _run(config, mode, ensemble, summarize):
                 print(f"stopped by {ensemble.stopping}: {ensemble.left} of {ensemble.total} tasks left; "
                       f"python run.py goes on from here")  # fmt: skip
             elif ensemble.done:
-                _summarize(ensemble, summarize)
+                status = _summarize(ensemble, summarize)
         finally:
             view.close()
             with contextlib.suppress(Exception):
                 dfk.cleanup()
     else:
         print("nothing to do: every row has its result")
-        _summarize_alone(config, ensemble, summarize)
-    if status == DONE:
+        status = _summarize_alone(config, ensemble, summarize)
+    if ensemble.left == 0:
         if ensemble.failed:
-            status = TASKS_FAILED
+            status = status or TASKS_FAILED
             print(f"{ensemble.failed} of {ensemble.total} tasks failed: {ensemble.failures_file} says why; "
-                  f"running again tries them again")  # fmt: skip
+                  f"running again tries them again. The last one: {ensemble.last_failure}")  # fmt: skip
         seconds = views.seconds_in_words(time.monotonic() - start)
         print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
     return status
 
 
 def _summarize(ensemble, summarize):
+    """Call the user's summarize; a mistake in it is said, and takes nothing from the results."""
+
     def call(app, arguments):
         futures = [app(*each) for each in arguments]
         return [future.result() for future in futures]
 
-    made = summarize(ensemble.results(), call, ensemble.folder)
+    try:
+        made = summarize(ensemble.results(), call, ensemble.folder)
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[1]
+        place = f"{_shown(at.filename)} line {at.lineno}: {type(error).__name__}: {error}"
+        print(f"the results are safe, but summarize in run.py failed: {place}", file=sys.stderr)
+        return REFUSED
     if made:
         print(f"picture: {os.path.relpath(made)}")
+    return DONE
 
 
 def _summarize_alone(config, ensemble, summarize):
@@ -255,7 +276,7 @@ def _summarize_alone(config, ensemble, summarize):
 
     alone = parsl.Config(executors=[ThreadPoolExecutor(label="here")], run_dir=os.fspath(config.run_dir))
     with parsl.load(alone):
-        _summarize(ensemble, summarize)
+        return _summarize(ensemble, summarize)
 
 
 class Blocks:
@@ -332,4 +353,6 @@ def _dry_run(config, mode):
             executor.shutdown()
         script = next(Path(executor.provider.script_dir).glob("parsl.*")).read_text()
         print(script.replace(folder, os.fspath(config.run_dir)))
+    with contextlib.suppress(OSError):
+        os.rmdir(config.run_dir)  # unless runs are in it
     return DONE

@@ -43,7 +43,7 @@ def read_rows(path, columns, problems=None):
     with file:
         reader = csv.reader(file, strict=True)
         try:
-            header = next(reader, [])
+            header = [name.strip() for name in next(reader, [])]
             at = {}
             for name in columns:
                 if header.count(name) == 1:
@@ -71,6 +71,12 @@ def read_rows(path, columns, problems=None):
             problem(f"{path} line {reader.line_num}: {error}")
         except UnicodeDecodeError as error:
             problem(f"{path} line {reader.line_num + 1}: not UTF-8 text: {error.reason}")
+
+
+def unused_columns(path, columns):
+    """Names in the first line of a readable CSV file that no task is given."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return [name for name in next(csv.reader(file), []) if name.strip() not in columns]
 
 
 def _raise(line):
@@ -157,7 +163,7 @@ class Ensemble:
             more = [f"{self.inputs_file}: and more"] if len(problems) > 20 else []
             raise Refused("\n".join(problems[:20] + more))
         self.keys, self.done_before = keys, Keys(done)
-        self.total, self.done, self.failed, self.submitted = len(keys), len(self.done_before), 0, 0
+        self.total, self.done, self.failed = len(keys), len(self.done_before), 0
 
     @property
     def left(self):
@@ -226,12 +232,9 @@ class Ensemble:
                     if row is None:
                         more = False
                         break
-                    try:
-                        future = self.task(row)
-                    except Exception as error:  # e.g. arguments that the app does not have
-                        self._failure(line, row, error)
-                        continue
-                    self.submitted += 1
+                    future = self.task(row)
+                    if not hasattr(future, "add_done_callback"):
+                        raise Refused(f"run.py: task() must return what the app returns, not {future!r}")
                     in_flight[future] = (line, row)
                     future.add_done_callback(ended.put)
                 if self.stopping is not None and (self.at_once or (ended.empty() and drained())):
@@ -259,22 +262,31 @@ class Ensemble:
             elif error is None:
                 self._success(row, future.result(), retried=future.task_record["try_id"] > 0)
             else:
-                self._failure(line, row, error)
+                self._failure(line, row, error, future.stderr)
             future = None if ended.empty() else ended.get()
 
     def _success(self, row, result, retried):
         result = result if isinstance(result, dict) else {}
-        outputs = [result.get(name, "") for name in self.outputs]
+        missing = [name for name in self.outputs if name not in result]
+        if missing:
+            # It would be the same for every row, and no run would ever compute them again.
+            returned = f"it has {', '.join(result)}" if result else "it is no dict, or an empty one"
+            raise Refused(
+                f"run.py: OUTPUTS names {', '.join(missing)}, which the result of a task lacks; {returned}: "
+                "change OUTPUTS or the app; the rows without a result are run again"
+            )
+        outputs = [result[name] for name in self.outputs]
         self._results.writerow([*row.values(), *outputs, "retried" if retried else "done"])
         self.done += 1
 
-    def _failure(self, line, row, error):
+    def _failure(self, line, row, error, stderr):
         folder = self.folder / "traces"
         folder.mkdir(exist_ok=True)
         trace = folder / f"{key_of(row):016x}.txt"
         trace.write_text("".join(traceback.format_exception(type(error), error, error.__traceback__)))
-        self._failures.writerow([*row.values(), line, one_line(error), trace])
-        self.last_failure = one_line(error)
+        reason = one_line(error) + (f"; see {stderr}" if isinstance(stderr, str) else "")
+        self._failures.writerow([*row.values(), line, reason, trace])
+        self.last_failure = reason
         self.failed += 1
 
     def stop(self, why):

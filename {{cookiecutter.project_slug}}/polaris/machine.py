@@ -56,10 +56,15 @@ def local_workers(workers_per_gpu):
     return pinning, f"export PATH={folder}:$PATH PYTHONPATH={project}:$PYTHONPATH OMP_NUM_THREADS={threads}"
 
 
-def beside_python(name):
-    """The command of that name in this Python's environment, on PATH or not."""
-    path = Path(sys.executable).with_name(name)
-    return str(path) if path.exists() else name
+def interchange_command():
+    """What starts Parsl's interchange, of this Python's environment, out of the terminal's reach.
+
+    A terminal sends Ctrl-C to every process of its foreground group; the interchange must outlive it.
+    """
+    script = str(Path(sys.executable).with_name("interchange.py"))
+    script = script if os.path.exists(script) else shutil.which("interchange.py") or script
+    detach = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", detach, script]
 
 
 def address(mode):

@@ -21,7 +21,8 @@ ising = apps.ising.func  # the function itself, without Parsl
 
 def test_the_settings_fit_polaris():
     driver, _ = checks.read_driver((PROJECT / "driver.pbs").read_text())
-    for settings in (driver, checks.Settings(config.account, config.queue, config.nodes_per_block)):
+    ours = checks.Settings(account=config.account, queue=config.queue, walltime=config.walltime)
+    for settings in (driver, ours):
         assert [p for p in checks.check(settings, ask=lambda name: None) if p.fatal] == []
 
 
