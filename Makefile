@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast faults lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/python tests/demo.py $(DEMO)
@@ -14,6 +14,9 @@ test: $(VENV)/ready
 
 test-fast: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow"
+
+faults: $(VENV)/ready
+	$(BIN)/python -m pytest tests/test_faults.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check hooks tests

@@ -5,7 +5,9 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -87,6 +89,13 @@ def sweep(project, rows, size=16, sweeps=60):
     return temperatures
 
 
+def edit(project, file, old, new):
+    path = project / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 def results(project, name="results.csv"):
     """The rows of a CSV file among the results, as dicts of text."""
     with open(project / "results" / name, newline="") as file:
@@ -103,18 +112,22 @@ class Terminal:
     """A command on a terminal of its own, as a user has it: Ctrl-C reaches every process in the foreground."""
 
     def __init__(self, command, cwd, env):
+        def on_the_terminal():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in what a script runs in the background
+
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=on_the_terminal,
         )  # fmt: skip
         os.close(slave)
         self.seen = ""
 
     def until(self, words, timeout=60):
-        """Read until the words were shown, or the command ended; returns everything shown so far."""
+        """Read until the words (a regex) were shown, or the command ended; returns everything shown so far."""
         deadline = time.monotonic() + timeout
-        while words not in self.seen:
+        while not re.search(words, self.seen):
             assert time.monotonic() < deadline, (
                 f"{words!r} was not shown in {timeout} s:\n{self.seen[-2000:]}"
             )

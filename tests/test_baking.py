@@ -9,9 +9,9 @@ import pytest
 from conftest import QUESTIONS, ROOT, run, tool, user_env
 
 FILES = """
-    .gitignore README.md activate.sh apps.py config.py driver.pbs inputs/sweep.csv pyproject.toml
+    .gitignore README.md activate.sh apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
-    polaris/__init__.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py polaris/machine.py
+    polaris/__init__.py polaris/blocks.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py polaris/machine.py
     polaris/views.py
 """.split()
 
@@ -49,7 +49,9 @@ def lint(*projects):
     for command in (["check"], ["format", "--check", "--quiet"]):
         done = run([sys.executable, "-m", "ruff", *command, "--no-cache", *projects], ROOT)
         assert done.returncode == 0, done.stdout
-    scripts = [p / name for p in projects for name in ("activate.sh", "setup_env.sh", "driver.pbs")]
+    scripts = [
+        p / name for p in projects for name in ("activate.sh", "chain.sh", "setup_env.sh", "driver.pbs")
+    ]
     done = run([tool("shellcheck"), *scripts], ROOT, env=user_env(ROOT))
     assert done.returncode == 0, done.stdout
 

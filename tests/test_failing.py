@@ -4,16 +4,9 @@ import re
 import time
 
 import pytest
-from conftest import HEADER, Terminal, results, run, sweep, user, user_env
+from conftest import HEADER, Terminal, edit, results, run, sweep, user, user_env
 
 pytestmark = pytest.mark.slow
-
-
-def edit(project, file, old, new):
-    path = project / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 def refused(done, *said):
@@ -187,12 +180,12 @@ def test_ctrl_c_on_a_terminal(project, presses):
     terminal = Terminal(
         ["bash", "-c", "source activate.sh && python run.py --mode local"], project, user_env(project.parent)
     )
-    terminal.until("done 3,")
+    terminal.until("done ([3-9]|1[0-9]),")
     for _ in range(presses):
         terminal.type("\x03")
         time.sleep(0.2)
     assert terminal.wait(30) == 130
-    assert "stopped by Ctrl-C: " in terminal.seen and "python run.py goes on from here" in terminal.seen
+    assert "stopped by Ctrl-C" in terminal.seen and "python run.py goes on from here" in terminal.seen
     assert "Traceback" not in terminal.seen
     done = len(results(project))
     assert done >= 3

@@ -181,10 +181,18 @@ def test_parsl_perf_and_a_script_of_ones_own_take_the_configuration(project):
     perf = user(project, "parsl-perf --config config.py --time 1 --iterate 10,20")
     assert perf.returncode == 0 and "Tasks per second" in perf.stdout, perf.stdout
     script = project / "mine.py"
+    (project / "mine_apps.py").write_text("""
+from parsl import python_app
+
+@python_app(cache=True)
+def half(x):
+    return x / 2
+""")
     script.write_text("""
-import apps, config, parsl
+import config, parsl
+from mine_apps import half
 with parsl.load(config.fresh_config("local")) as dfk:
-    print(apps.average(2.0, [0.5, 0.7], [0.1, 0.1]).result()["magnetization"])
+    print(half(1.2).result())
     states = {state.name: n for state, n in dfk.task_state_counts.items() if n}
     print(states)
 """)
@@ -197,7 +205,7 @@ def test_an_executable_on_each_gpu_writes_into_files_of_its_own(polaris, pbs):
     project = polaris(nodes="1")
     sweep(project, 12)
     text = (project / "run.py").read_text()
-    text = text.replace("    return apps.ising(**row)\n    # An", "    # An")
+    text = text.replace("    return apps.ising(**row)\n    # For", "    # For")
     text = text.replace("    # name", "    name").replace("    # return", "    return")
     text = text.replace(
         "cli.main(INPUTS_FILE, INPUTS, OUTPUTS, task, summarize)",
@@ -241,7 +249,11 @@ def task(row):
 class View:
     def update(self, run, last=False): pass
 run = Ensemble(sys.argv[1], {"x": int}, ("y",), task, sys.argv[2])
-run.plan(); run.run(View(), 1000, lambda: True, lambda: False)
+class Blocks:
+    drained = staticmethod(lambda: True)
+    broken = staticmethod(lambda: False)
+    def watch(self, run): pass
+run.hold("local"); run.plan(); run.run(View(), 1000, Blocks())
 assert run.done == run.total and run.left == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -274,6 +286,6 @@ def test_check_shows_what_the_machine_has(polaris, pbs, project, tmp_path):
     assert "qsub:           none" in on_laptop.stdout
     assert "account = 'YOURPROJECT': is a placeholder" in on_laptop.stdout
     assert run(["bash", "-c", "ls"], project).stdout.split() == sorted(
-        "README.md activate.sh apps.py config.py driver.pbs inputs polaris pyproject.toml requirements-laptop.txt "
+        "README.md activate.sh apps.py chain.sh config.py driver.pbs inputs polaris pyproject.toml requirements-laptop.txt "
         "requirements.txt run.py setup_env.sh tests".split()
     ), "a check leaves nothing behind"

@@ -73,7 +73,7 @@ def ising(temperature, size, sweeps, seed):
     return {**result, "device": device, **where(), "seconds": round(time.perf_counter() - start, 3)}
 
 
-@python_app(cache=True)
+@python_app
 def average(temperature, values, errors):
     """Fan-in: the seeds of one temperature made one row.
 

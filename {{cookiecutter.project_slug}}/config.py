@@ -22,6 +22,7 @@ max_blocks = 1  # jobs at a time, at most
 workers_per_gpu = {{ cookiecutter.workers_per_gpu }}  # tasks that share a GPU
 cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each worker, next to its GPU
 retries = 2  # further tries of a task that failed
+margin = None  # seconds before the end of a walltime in which no task starts; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
 
 
@@ -36,14 +37,23 @@ def fresh_config(mode="auto"):
     """
     from parsl.config import Config
     from parsl.dataflow.memoization import BasicMemoizer
-    from parsl.executors import HighThroughputExecutor
     from parsl.launchers import MpiExecLauncher, SingleNodeLauncher
-    from parsl.providers import LocalProvider, PBSProProvider
-    from parsl.utils import get_all_checkpoints
+    from parsl.providers import LocalProvider
+
+    # Parsl's HighThroughputExecutor and PBSProProvider, with what Polaris does to blocks taken into account.
+    from polaris.blocks import (
+        Executor,
+        PolarisProvider,
+        blocks_that_never_work,
+        drain_period,
+        retry_cost,
+    )
 
     mode = machine.choose_mode(mode)
+    drain = None
     # worker_init's cd and the launcher's $JOBNAME.nodes need the folder before a block starts.
-    os.makedirs(run_dir, mode=0o700, exist_ok=True)
+    os.makedirs(run_dir, exist_ok=True)
+    os.chmod(run_dir, 0o700)  # with the certificates in it one could send tasks to the workers
     # Every block loads the same environment as you do, modules included: MPI and CUDA are found.
     worker_init = f"source {project_dir}/activate.sh || exit 1; cd {run_dir} || exit 1"
     # One manager a node; it starts the node's workers and binds each by the affinity list.
@@ -68,7 +78,9 @@ def fresh_config(mode="auto"):
             max_blocks=1,
         )
     else:
-        provider = PBSProProvider(
+        # A block takes no task that it could not end in its walltime; the next block goes on.
+        drain = drain_period(walltime, facts.SHORTEST_MARGIN if margin is None else margin)
+        provider = PolarisProvider(
             account=account,
             queue=queue,
             walltime=walltime,
@@ -84,7 +96,7 @@ def fresh_config(mode="auto"):
             max_blocks=max_blocks,
         )
 
-    executor = HighThroughputExecutor(
+    executor = Executor(
         label="htex",
         provider=provider,
         address=machine.address(mode),
@@ -93,15 +105,18 @@ def fresh_config(mode="auto"):
         heartbeat_threshold=120,  # seconds
         prefetch_capacity=0,  # a task waits for a free GPU, not behind a busy one
         worker_debug=False,  # True writes several lines a task onto the shared file system
+        drain_period=drain,  # seconds
+        block_error_handler=blocks_that_never_work,
         **pinning,
     )
     return Config(
         executors=[executor],
         # Since Parsl 2025.12.08 checkpoints and the app cache are settings of the memoizer.
         memoizer=BasicMemoizer(
-            memoize=True, checkpoint_mode="task_exit", checkpoint_files=get_all_checkpoints(str(run_dir))
+            memoize=True, checkpoint_mode="task_exit", checkpoint_files=machine.checkpoints(run_dir)
         ),
         retries=retries,
+        retry_handler=retry_cost,  # a lost node costs none of them, a program error is not tried again
         run_dir=str(run_dir),
         strategy_period=1,  # seconds; PBS itself is asked once a minute at most
     )

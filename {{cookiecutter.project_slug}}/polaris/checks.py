@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from . import facts
+from . import facts, machine
 
 
 class Settings(NamedTuple):
@@ -30,6 +28,8 @@ class Settings(NamedTuple):
     cpu_affinity: str | None = None  # "list:24-31,56-63:...", one entry a worker
     max_blocks: int | str | None = None
     retries: int | str | None = None
+    margin: int | str | None = None  # seconds
+    jobs: int | str | None = None  # of driver.pbs, that are about to be submitted as a chain
     project_dir: str | None = None
     run_dir: str | None = None
 
@@ -51,7 +51,7 @@ def check(settings, *, submitting=False, ask=None):
     ask: a function from a queue's name to `live_queue`'s answer; it is called for unlisted queues only.
     """
     problems = []
-    for name in ("nodes_per_block", "workers_per_gpu", "max_blocks", "retries"):
+    for name in ("nodes_per_block", "workers_per_gpu", "max_blocks", "retries", "margin", "jobs"):
         given = getattr(settings, name)
         if given is not None:
             if not re.fullmatch(r"0|[1-9][0-9]{0,5}", str(given)) or isinstance(given, bool):
@@ -134,6 +134,13 @@ def _queue(settings, ask):
                 f"so {nodes} nodes for {facts.hms(limit)} at most, or {enough} nodes or more for {walltime}"
             )
             yield Problem("walltime", walltime, wrong, facts.hms(limit))
+    if settings.margin is not None and duration is not None and settings.margin > duration / 2:
+        wrong = f"seconds is more than half of the walltime, {walltime}"
+        yield Problem("margin", settings.margin, wrong, str(int(duration / 10)))
+    jobs = settings.jobs
+    if jobs is not None and queue.queued is not None and jobs > queue.queued:
+        wrong = f"is more than {name} lets one user or project queue: {queue.queued}"
+        yield Problem("jobs", jobs, wrong, str(queue.queued))
     blocks = settings.max_blocks
     if blocks is not None and blocks < 1:
         yield Problem("max_blocks", blocks, "is fewer than one block", "1")
@@ -180,24 +187,13 @@ def _live_limits(name, live, nodes, duration):
 
 def live_queue(name):
     """What PBS says of a queue: None without a server, {} without such a queue, else its limits."""
-    listing = _output("qstat", "-Q")
+    listing = machine.output("qstat", "-Q")
     if listing is None:
         return None
     if not any(line.split()[:1] == [name] for line in listing.splitlines()[2:]):
         return {}
-    pairs = re.findall(r"^ {4}(\S+) = (.*)$", _output("qstat", "-Qf", name) or "", re.MULTILINE)
+    pairs = re.findall(r"^ {4}(\S+) = (.*)$", machine.output("qstat", "-Qf", name) or "", re.MULTILINE)
     return {"name": name, **dict(pairs)}
-
-
-def _output(*command):
-    """What a command prints; None where it is missing, fails or hangs."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _filesystems(settings):

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -17,11 +18,12 @@ from . import checks, facts, machine, views
 from .ensemble import WINDOW, Ensemble, Refused, unused_columns
 
 PROJECT = Path(__file__).resolve().parent.parent
-DONE, TASKS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+DONE, TASKS_FAILED, REFUSED, UNFINISHED, INTERRUPTED = 0, 1, 2, 75, 130
+BY_THE_USER = ("Ctrl-C", "the loss of the terminal")
 
 OPTIONS = (  # of config.py, that are checked
     "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "workers_per_gpu",
-    "cpu_affinity", "retries",
+    "cpu_affinity", "retries", "margin",
 )  # fmt: skip
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
@@ -59,7 +61,8 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="Run the ensemble: one task for each row of the input that has no result yet.",
-        epilog="status: 0 all done, 1 some task failed, 2 wrong settings or usage, 130 stopped by Ctrl-C",
+        epilog="status: 0 all done, 1 some task failed, 2 wrong settings or usage, 75 unfinished (walltime), "
+        "130 stopped by Ctrl-C",
     )
     parser.add_argument("inputs_file", nargs="?", help=f"CSV file (default: {inputs_file})")
     parser.add_argument(
@@ -71,6 +74,7 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
     )
     parser.add_argument("--check", action="store_true", help="say what is wrong with the settings")
     parser.add_argument("--dry-run", action="store_true", help="print the script that would be submitted")
+    parser.add_argument("--jobs", type=int, help=argparse.SUPPRESS)  # chain.sh, before it submits so many
     args = parser.parse_args(argv)
     given = args.inputs_file and os.path.abspath(args.inputs_file)
     os.chdir(PROJECT)  # results, logs and the default input lie there, wherever this was called from
@@ -81,11 +85,10 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
         if mode == "job":
             machine.nodes_of_job()
         if args.check:
-            return _check(config, mode, ensemble)
+            return _check(config, mode, ensemble, args.jobs)
         if args.dry_run:
             return _dry_run(config, args.mode)
         _refuse(_problems(config, mode))
-        ensemble.plan()
         return _run(config, mode, ensemble, summarize)
     except (Refused, ValueError) as error:
         if isinstance(error, ValueError) and "mode" not in str(error):
@@ -117,7 +120,7 @@ def _settings(config):
     )
 
 
-def _problems(config, mode, every_file=False):
+def _problems(config, mode, every_file=False, jobs=None):
     """Each problem as (fatal, line): of config.py, and of driver.pbs where it matters."""
     settings = _settings(config)
     found = checks.check(settings, submitting=mode == "blocks")
@@ -130,7 +133,9 @@ def _problems(config, mode, every_file=False):
         actual = {"account": os.environ.get("PBS_ACCOUNT"), "queue": os.environ.get("PBS_O_QUEUE")}
         if inside:
             driver = driver._replace(**{name: value for name, value in actual.items() if value})
-        found = checks.check(driver, submitting=inside) if every_file or mode == "job" else []
+        found = []
+        if every_file or mode == "job":
+            found += checks.check(driver._replace(jobs=jobs), submitting=inside or jobs is not None)
         found += checks.check_driver(driver, settings, from_driver=inside and mode == "blocks")
         for p in found:
             where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
@@ -158,9 +163,9 @@ def _refuse(problems):
         raise Refused("\n".join(fatal))
 
 
-def _check(config, mode, ensemble):
+def _check(config, mode, ensemble, jobs):
     """Everything that this machine can show before a node hour is spent."""
-    problems = _problems(config, mode, every_file=True)
+    problems = _problems(config, mode, every_file=True, jobs=jobs)
     try:
         ensemble.plan()
         rows = f"{_count(ensemble.total, 'row')} in {ensemble.inputs_file}, {ensemble.done} of them done"
@@ -206,47 +211,95 @@ def _check(config, mode, ensemble):
 
 # --- running -------------------------------------------------------------------------------------
 def _run(config, mode, ensemble, summarize):
+    """Hold the results, plan, run what is missing, sum up; returns the status."""
     start = time.monotonic()
-    before = f", {ensemble.done} of them done before" if ensemble.done else ""
-    unused = unused_columns(ensemble.inputs_file, ensemble.inputs)
-    before += f"; no task is given the columns {', '.join(unused)}" if unused else ""
-    print(f"{ensemble.inputs_file}: {_count(ensemble.total, 'task')}{before}", flush=True)
-    status = DONE
-    if ensemble.left:
-        import parsl
+    left = ensemble.hold(mode)
+    try:
+        ensemble.plan()
+        unused = unused_columns(ensemble.inputs_file, ensemble.inputs)
+        lines = [f"{ensemble.inputs_file}: {_count(ensemble.total, 'task')}"]
+        lines[0] += f", {ensemble.done} of them done before" if ensemble.done else ""
+        lines[0] += f"; no task is given the columns {', '.join(unused)}" if unused else ""
+        if ensemble.strangers:
+            rows = f"{ensemble.results_file} has {_count(ensemble.strangers, 'row')}"
+            lines.append(f"{rows} that the input has no more: kept, and left out of the summary")
+        if ensemble.edited_since("apps.py") and ensemble.done:
+            so_far = f"apps.py was edited since: the {_count(ensemble.done, 'result')} so far are kept"
+            lines.append(f"{so_far}; to have them computed again, move {ensemble.folder}/ away")
+        if ensemble.left:
+            status = _run_what_is_missing(config, mode, ensemble, summarize, lines, left)
+        else:
+            print(*lines, "nothing to do: every row has its result", sep="\n", flush=True)
+            status = _summarize_alone(config, ensemble, summarize)
+        if ensemble.left == 0:
+            if ensemble.failed:
+                status = status or TASKS_FAILED
+                failed = f"{ensemble.failed} of {ensemble.total} tasks failed"
+                print(f"{failed}: {ensemble.failures_file} says why; running again tries them again; "
+                      f"the last one: {ensemble.last_failure}")  # fmt: skip
+            seconds = views.seconds_in_words(time.monotonic() - start)
+            print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
+    finally:
+        ensemble.let_go()
+    if ensemble.at_once:
+        # Threads of Parsl's may wait for what is gone by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    if os.environ.get("CHAIN") and status in (TASKS_FAILED, REFUSED):
+        print(f"the chain ends here: no later job would mend what this one left with {status}")
+        status = DONE  # chain.sh starts the next job if this one fails
+    return status
 
-        parsl_config = config.fresh_config(mode)
-        ensemble.on_signals()
-        dfk = parsl.load(parsl_config)
-        blocks = Blocks(dfk, mode)
-        print(f"mode {mode}: {blocks.expected}; Parsl's logs: {os.path.relpath(dfk.run_dir)}", flush=True)
-        view = views.progress()
-        try:
-            ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks.drained, blocks.broken)
+
+def _run_what_is_missing(config, mode, ensemble, summarize, lines, left):
+    """Load Parsl, run the missing tasks on it, sum up, and leave no block behind."""
+    import parsl
+
+    from .blocks import Blocks, clear_up, losses
+
+    if left:
+        ended = clear_up(left["mode"], left["blocks"], str(PROJECT))
+        if ended:
+            lines.append(f"ended what a killed run had left: {', '.join(ended)}")
+    parsl_config = config.fresh_config(mode)
+    ensemble.on_signals()
+    logging.raiseExceptions = False  # a full disk is said once, not by each log
+    dfk = parsl.load(parsl_config)
+    view, status = None, DONE
+    try:
+        blocks = Blocks(dfk, mode, config.margin)
+        while not (blocks.asked() or ensemble.stopping):  # a refused qsub is all that is said then
+            time.sleep(0.1)
+        if not blocks.broken():
+            lines.append(f"mode {mode}: {blocks.expected()}; Parsl's logs: {_shown(dfk.run_dir)}")
+            print(*lines, sep="\n", flush=True)
+            view = views.progress()
+            ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks)
             view.close()
-            if blocks.broken():
-                status = REFUSED
-                print(blocks.reason(), file=sys.stderr)
-            elif ensemble.stopping:
-                status = INTERRUPTED
-                print(f"stopped by {ensemble.stopping}: {ensemble.left} of {ensemble.total} tasks left; "
-                      f"python run.py goes on from here")  # fmt: skip
-            elif ensemble.done:
-                status = _summarize(ensemble, summarize)
-        finally:
+        lost = losses()
+        if lost:
+            print(f"{lost} tries were lost with a worker, node or block, and made again")
+        if ensemble.stopping in (None, "no workers") and blocks.broken():
+            status = UNFINISHED if ensemble.ended else REFUSED
+            print(blocks.reason(), file=sys.stderr, flush=True)
+        if ensemble.stopping and status != REFUSED and ensemble.left:
+            status = INTERRUPTED if ensemble.stopping in BY_THE_USER else UNFINISHED
+            again = "qsub driver.pbs" if "PBS_JOBID" in os.environ else "python run.py"
+            tasks = f"{ensemble.left} of {ensemble.total} tasks left"
+            print(f"stopped by {ensemble.stopping}", flush=True)
+            print(f"unfinished: {tasks}; {again} goes on from here", flush=True)
+        elif ensemble.done and status == DONE:
+            status = _summarize(ensemble, summarize)
+    finally:
+        if view:
             view.close()
+        if not ensemble.at_once:
             with contextlib.suppress(Exception):
                 dfk.cleanup()
-    else:
-        print("nothing to do: every row has its result")
-        status = _summarize_alone(config, ensemble, summarize)
-    if ensemble.left == 0:
-        if ensemble.failed:
-            status = status or TASKS_FAILED
-            print(f"{ensemble.failed} of {ensemble.total} tasks failed: {ensemble.failures_file} says why; "
-                  f"running again tries them again. The last one: {ensemble.last_failure}")  # fmt: skip
-        seconds = views.seconds_in_words(time.monotonic() - start)
-        print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
+        warning = blocks.abandon() if ensemble.at_once else blocks.release()
+        if warning:
+            print(warning, file=sys.stderr)
     return status
 
 
@@ -277,48 +330,6 @@ def _summarize_alone(config, ensemble, summarize):
     alone = parsl.Config(executors=[ThreadPoolExecutor(label="here")], run_dir=os.fspath(config.run_dir))
     with parsl.load(alone):
         return _summarize(ensemble, summarize)
-
-
-class Blocks:
-    """The workers behind Parsl's executor, and why there are none."""
-
-    def __init__(self, dfk, mode):
-        self.executor = dfk.executors["htex"]
-        provider = self.executor.provider
-        nodes = provider.nodes_per_block
-        self.workers = provider.max_blocks * nodes * int(self.executor.workers_per_node)
-        if mode == "blocks":
-            self.expected = (
-                f"up to {provider.max_blocks} job(s) of {nodes} node(s) in queue {provider.queue}, "
-                f"{int(self.executor.workers_per_node)} workers a node"
-            )
-        else:
-            where = "this machine" if mode == "local" else f"{nodes} node(s)"
-            self.expected = f"{self.workers} workers on {where}"
-
-    def drained(self):
-        """Stop every manager from starting tasks, then say whether none runs one any more."""
-        managers = self.executor.connected_managers()
-        for manager in managers:
-            if manager["active"]:
-                self.executor._hold_manager(manager["manager"])
-        return not any(manager["tasks"] for manager in managers)
-
-    def broken(self):
-        """Whether Parsl has given up on its blocks: none of them could be started or stayed alive."""
-        return self.executor.bad_state_is_set
-
-    def reason(self):
-        """Why, in one line: PBS's own words for a refused qsub, else the end of a block's stderr."""
-        text = str(self.executor.executor_exception)
-        for block_id, status in self.executor.status_facade.items():
-            text = f"{status.message or ''}\n{text}"
-            with contextlib.suppress(OSError, TypeError):
-                tail = Path(status.stderr_path).read_text(errors="replace").strip().splitlines()
-                if tail:
-                    return f"block {block_id} ended before it worked: {tail[-1]} ({status.stderr_path})"
-        said = re.findall(r"qsub: .*", text)
-        return said[-1] if said else text.strip().splitlines()[-1]
 
 
 def _dry_run(config, mode):

@@ -6,13 +6,16 @@ bounded window of tasks is in flight, and results go to the file as tasks end.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import json
 import math
 import os
 import queue
 import re
 import signal
+import socket
 import time
 import traceback
 from array import array
@@ -20,6 +23,7 @@ from bisect import bisect_left
 from pathlib import Path
 
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
+BEAT = 10  # seconds between signs of life in the lock file
 TICK = 0.5  # seconds between looks at signals and views while nothing ends
 
 
@@ -133,11 +137,18 @@ class Ensemble:
         self.folder = Path(folder)
         self.results_file = self.folder / "results.csv"
         self.failures_file = self.folder / "failures.csv"
+        self.lock_file = self.folder / "running.json"
         self.stopping = None  # why no further task is handed out; None while they are
         self.at_once = False  # whether to leave without waiting for the running ones
+        self.last_failure = None
+        self.holding = False
+        self.strangers = 0  # rows of results.csv that the input no longer has
 
     def plan(self):
-        """Read the input and what is there of the results; raise Refused with every problem of either."""
+        """Read the input and what is there of the results; raise Refused with every problem of either.
+
+        Where this run holds the folder, what a killed run left half written is cut off first.
+        """
         problems = []
         keys = array("Q")
         for _, row in read_rows(self.inputs_file, self.inputs, problems):
@@ -158,12 +169,18 @@ class Ensemble:
         if not problems and self.results_file.exists():
             self._check_results(problems)
             if not problems:
-                done = (key_of(row) for _, row in self._finished() if key_of(row) in keys)
+                done = array("Q", (key_of(row) for _, row in self._finished()))
+                self.strangers = sum(key not in keys for key in done)
         if problems:
             more = [f"{self.inputs_file}: and more"] if len(problems) > 20 else []
             raise Refused("\n".join(problems[:20] + more))
-        self.keys, self.done_before = keys, Keys(done)
+        self.keys, self.done_before = keys, Keys(key for key in done if key in keys)
         self.total, self.done, self.failed = len(keys), len(self.done_before), 0
+
+    @property
+    def ended(self):
+        """Tasks that ended in this run."""
+        return self.done + self.failed - len(self.done_before)
 
     @property
     def left(self):
@@ -175,13 +192,14 @@ class Ensemble:
 
     def _check_results(self, problems):
         """Cut off a row that a killed run left half written; see that the columns are still the same."""
-        with open(self.results_file, "rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            tail_start = max(0, size - 65536)
-            file.seek(tail_start)
-            end = file.read().rfind(b"\n") + 1
-            if tail_start + end < size:
-                file.truncate(tail_start + end)
+        if self.holding:
+            with open(self.results_file, "rb+") as file:
+                size = file.seek(0, os.SEEK_END)
+                tail_start = max(0, size - 65536)
+                file.seek(tail_start)
+                end = file.read(65536).rfind(b"\n") + 1
+                if tail_start + end < size:
+                    file.truncate(tail_start + end)
         with open(self.results_file, encoding="utf-8", newline="") as file:
             header = next(csv.reader(file), None)
         if header is not None and header != self._header:
@@ -191,40 +209,52 @@ class Ensemble:
             )
 
     def _finished(self):
-        """(line, {input column: value}) of every row in results.csv."""
-        return read_rows(self.results_file, self.inputs)
+        """(line, {input column: value}) of every whole row in results.csv."""
+        return read_rows(self.results_file, self.inputs, problems=[])
 
     def results(self):
         """Yield every finished row of the present input: inputs and outputs, numbers as numbers."""
         with open(self.results_file, encoding="utf-8", newline="") as file:
             for fields in csv.DictReader(file):
-                row = {name: _value(fields[name], kind) for name, kind in self.inputs.items()}
+                try:
+                    row = {name: _value(fields[name], kind) for name, kind in self.inputs.items()}
+                except (AttributeError, ValueError):
+                    continue  # no whole row
                 if key_of(row) in self.keys:
                     yield {**row, **{name: _number(fields[name]) for name in self.outputs}}
 
-    def run(self, view, window, drained, broken):
+    def run(self, view, window, blocks):
         """Submit what is missing and record what ends, until all is done or `stop` was called.
 
-        view: an object with update(ensemble). drained: holds back the tasks that wait, and says whether
-        none runs any more. broken: whether there are no workers and will be none.
+        view: an object with update(ensemble). blocks: an object with watch(ensemble), which may stop it;
+        drained(), which holds back the tasks that wait and says whether none runs any more; broken(),
+        whether there are no workers and will be none.
         """
-        self._broken = broken
-        self.folder.mkdir(exist_ok=True)
+        try:
+            self._run(view, window, blocks)
+        except OSError as error:
+            if error.filename not in (None, str(self.results_file), str(self.failures_file)):
+                raise
+            # The row that was half written is cut off by the next run.
+            raise Refused(
+                f"{error.filename or self.folder}: {error.strerror}: {self.left} of {self.total} tasks left; "
+                "make room there, then run again: it goes on from here"
+            ) from None
+        view.update(self, last=True)
+
+    def _run(self, view, window, blocks):
         ended = queue.SimpleQueue()
         in_flight = {}  # future -> (line, row)
         rows = (
             (line, row)
             for line, row in read_rows(self.inputs_file, self.inputs)
-            if key_of(row) not in self.done_before
+            if key_of(row) not in self.done_before and key_of(row) in self.keys
         )
         with (
-            open(self.results_file, "a", encoding="utf-8", newline="") as results,
-            open(self.failures_file, "w", encoding="utf-8", newline="") as failures,
+            Table(self.results_file, "a", self._header) as results,
+            Table(self.failures_file, "w", [*self.inputs, "line", "reason", "trace"]) as failures,
         ):
-            self._results, self._failures = csv.writer(results), csv.writer(failures)
-            if results.tell() == 0:
-                self._results.writerow(self._header)
-            self._failures.writerow([*self.inputs, "line", "reason", "trace"])
+            self._results, self._failures = results, failures
             more = True
             while more or in_flight:
                 while more and self.stopping is None and len(in_flight) < window:
@@ -237,17 +267,15 @@ class Ensemble:
                         raise Refused(f"run.py: task() must return what the app returns, not {future!r}")
                     in_flight[future] = (line, row)
                     future.add_done_callback(ended.put)
-                if self.stopping is not None and (self.at_once or (ended.empty() and drained())):
+                if self.stopping is not None and (self.at_once or (blocks.drained() and ended.empty())):
                     break
-                self._record(ended, in_flight)
-                results.flush()
-                failures.flush()
+                self._record(ended, in_flight, blocks)
+                blocks.watch(self)
                 view.update(self)
             while not ended.empty():
-                self._record(ended, in_flight)
-        view.update(self, last=True)
+                self._record(ended, in_flight, blocks)
 
-    def _record(self, ended, in_flight):
+    def _record(self, ended, in_flight, blocks):
         """Write down every task that has ended, waiting a tick for the first."""
         try:
             future = ended.get(timeout=TICK)
@@ -256,14 +284,13 @@ class Ensemble:
         while future is not None:
             line, row = in_flight.pop(future)
             error = future.exception()
-            if self._broken():
-                self.stop("no workers")  # what the row met is no failure of its own: it stays missing
-                self.at_once = True
-            elif error is None:
+            if error is None:
                 self._success(row, future.result(), retried=future.task_record["try_id"] > 0)
-            else:
+            elif not blocks.broken():  # else it is no failure of the row's own: it stays missing
                 self._failure(line, row, error, future.stderr)
             future = None if ended.empty() else ended.get()
+        self._results.flush()
+        self._failures.flush()
 
     def _success(self, row, result, retried):
         result = result if isinstance(result, dict) else {}
@@ -275,7 +302,8 @@ class Ensemble:
                 f"run.py: OUTPUTS names {', '.join(missing)}, which the result of a task lacks; {returned}: "
                 "change OUTPUTS or the app; the rows without a result are run again"
             )
-        outputs = [result[name] for name in self.outputs]
+        # One line a row, whatever the text: what a killed run left half written ends without a newline.
+        outputs = [" ".join(v.split()) if isinstance(v := result[name], str) else v for name in self.outputs]
         self._results.writerow([*row.values(), *outputs, "retried" if retried else "done"])
         self.done += 1
 
@@ -289,6 +317,75 @@ class Ensemble:
         self.last_failure = reason
         self.failed += 1
 
+    # --- one run at a time -----------------------------------------------------------------------
+    def hold(self, mode):
+        """Take the folder of results for this run; Refused where another run has it.
+
+        Returns what a killed run left in the way: {"mode": ..., "blocks": [...]}, or None.
+        """
+        self.mine = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("PBS_JOBID")}
+        self.mine |= {"mode": mode, "since": time.strftime("%Y-%m-%d %H:%M:%S"), "blocks": []}
+        left = None
+        try:
+            self.folder.mkdir(exist_ok=True)
+            try:
+                os.close(os.open(self.lock_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                left = self._other_run()
+            self.holding = True
+            self.note_blocks([], always=True)
+        except OSError as error:
+            raise Refused(f"{error.filename}: {error.strerror}: results cannot be written there") from None
+        return left
+
+    def _other_run(self):
+        """What the lock of another run says, if that run is dead; Refused if it lives."""
+        seen = os.stat(self.lock_file).st_mtime_ns
+        try:
+            other = json.loads(self.lock_file.read_text())
+        except ValueError:
+            return None  # killed as it wrote its first line
+        alive = other["host"] == self.mine["host"] and _runs(other["pid"])
+        if other["job"] is not None and other["job"] == self.mine["job"]:
+            alive = False  # PBS started this very job again
+        elif other["host"] != self.mine["host"] and time.time() - seen / 1e9 < 4 * BEAT:
+            print(f"a run on {other['host']} held {self.folder}: waiting to see if it lives", flush=True)
+            deadline = time.monotonic() + 3 * BEAT
+            while time.monotonic() < deadline and not alive:
+                time.sleep(TICK)
+                alive = os.stat(self.lock_file).st_mtime_ns != seen
+        if alive:
+            job = f", PBS job {other['job']}" if other["job"] else ""
+            raise Refused(
+                f"another run holds {self.folder}: process {other['pid']} on {other['host']}{job}, since "
+                f"{other['since']}: wait for it, or end it"
+            )
+        return other
+
+    def note_blocks(self, blocks, always=False):
+        """Write down which blocks the run has, for whoever clears up if it is killed; a sign of life, too."""
+        if always or blocks != self.mine["blocks"] or self.beat():
+            self.mine["blocks"] = blocks
+            new = self.lock_file.with_suffix(".new")
+            new.write_text(json.dumps(self.mine))
+            os.replace(new, self.lock_file)
+            self.beat = Clock(BEAT)
+
+    def let_go(self):
+        """Give the folder back."""
+        if self.holding:
+            self.holding = False
+            with contextlib.suppress(OSError):
+                self.lock_file.unlink()
+
+    def edited_since(self, file):
+        """Whether a source file is another than the one that made the results so far; noted for next time."""
+        mark = self.folder / f"{Path(file).name}.sha256"
+        now = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        before = mark.read_text().strip() if mark.exists() else now
+        mark.write_text(now + "\n")
+        return before != now
+
     def stop(self, why):
         """Hand out no further task; called again, leave without waiting for those that run."""
         self.at_once = self.stopping is not None
@@ -297,7 +394,60 @@ class Ensemble:
     def on_signals(self):
         """Let Ctrl-C and SIGTERM stop the run in order."""
         signal.signal(signal.SIGINT, lambda *_: self.stop("Ctrl-C"))
-        signal.signal(signal.SIGTERM, lambda *_: self.stop("SIGTERM"))
+        signal.signal(signal.SIGHUP, self._hung_up)
+        signal.signal(signal.SIGTERM, self._terminated)
+
+    def _terminated(self, *_):
+        """PBS at the end of the walltime: ten seconds until SIGKILL, so nothing is waited for."""
+        self.stop("SIGTERM")
+        self.at_once = True
+
+    def _hung_up(self, *_):
+        """The terminal is gone: what would be shown goes into a file, and the run ends as by Ctrl-C."""
+        log = os.open(self.folder / "hangup.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        self.stop("the loss of the terminal")
+
+
+class Table:
+    """A CSV file that is written row by row; what cannot be written is an OSError with the file's name."""
+
+    def __init__(self, path, mode, header):
+        self.path = str(path)
+        self.file = open(path, mode, encoding="utf-8", newline="")
+        self.writer = csv.writer(self.file)
+        if self.file.tell() == 0:
+            self.writer.writerow(header)
+            self.flush()
+
+    def writerow(self, row):
+        self.writer.writerow(row)
+
+    def flush(self):
+        try:
+            self.file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.path) from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):  # said by flush already
+            self.file.close()
+
+
+def _runs(pid):
+    """Whether a process of this host is a run of ours."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    command = Path(f"/proc/{pid}/cmdline")
+    return not Path("/proc/self").exists() or (command.exists() and b"run.py" in command.read_bytes())
 
 
 def one_line(error):

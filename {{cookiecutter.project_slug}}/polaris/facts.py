@@ -71,6 +71,7 @@ QUEUES = {
     "demand": Queue((1, 56), (5 * MINUTE, HOUR), running=100, queued=100),
 }
 NOT_FOR_USERS = re.compile(r"small|medium|large|backfill-.*")  # prod routes into these
+SHORTEST_MARGIN = 120  # seconds before the end of a walltime in which no task starts, unless set
 LARGE_JOBS_WAIT = 476  # nodes; a larger job may never find that many working at once
 
 # --- accounts, file systems, software ------------------------------------------------------------

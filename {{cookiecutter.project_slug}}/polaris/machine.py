@@ -1,12 +1,16 @@
 """What the machine at hand is: inside a job, on a login node or a laptop; its GPUs, its addresses."""
 
+import contextlib
+import json
 import os
+import pickle
 import re
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from . import facts
@@ -32,13 +36,54 @@ def nodes_of_job():
     return list(dict.fromkeys(Path(nodefile).read_text().split()))
 
 
+def output(*command):
+    """What a command prints; None where it is missing, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, start_new_session=True)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def end_of_job():
+    """When the PBS job that runs this ends (seconds since the epoch); None outside a job.
+
+    From PBS, else from the walltime in driver.pbs and the age of the node file: no variable holds it.
+    """
+    job, nodefile = os.environ.get("PBS_JOBID"), os.environ.get("PBS_NODEFILE")
+    if job is None:
+        return None
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        (about,) = json.loads(output("qstat", "-f", "-F", "json", job))["Jobs"].values()
+        start = time.mktime(time.strptime(about["stime"], "%a %b %d %H:%M:%S %Y"))
+        return start + facts.seconds(about["Resource_List"]["walltime"])
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        text = (Path(__file__).resolve().parent.parent / "driver.pbs").read_text()
+        walltime = re.search(r"^#PBS .*walltime=([0-9:]+)", text, re.MULTILINE).group(1)
+        return os.stat(nodefile).st_mtime + facts.seconds(walltime)
+    return None
+
+
+def checkpoints(run_dir):
+    """Parsl's checkpoints of earlier runs, without the half entry that a kill may have left in one."""
+    from parsl.utils import get_all_checkpoints
+
+    folders = get_all_checkpoints(str(run_dir))
+    for folder in folders:
+        with open(Path(folder) / "tasks.pkl", "rb+") as file:
+            good = 0
+            try:
+                while True:
+                    pickle.load(file)
+                    good = file.tell()
+            except Exception:  # the end of the file, or of what can be read: pickle raises anything
+                file.truncate(good)
+    return folders
+
+
 def gpus():
     """The names of this machine's GPUs, by nvidia-smi; [] where there are none."""
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return re.findall(r"^GPU \d+: (.*?) \(UUID", listing.stdout, re.MULTILINE)
+    return re.findall(r"^GPU \d+: (.*?) \(UUID", output("nvidia-smi", "-L") or "", re.MULTILINE)
 
 
 def local_workers(workers_per_gpu):
@@ -63,8 +108,10 @@ def interchange_command():
     """
     script = str(Path(sys.executable).with_name("interchange.py"))
     script = script if os.path.exists(script) else shutil.which("interchange.py") or script
-    detach = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
-    return [sys.executable, "-c", detach, script]
+    detach = "import os, sys; os.setpgid(0, 0); "
+    if sys.platform == "linux":  # killed -9, run.py takes it along: prctl(PR_SET_PDEATHSIG, SIGTERM)
+        detach += "import ctypes; ctypes.CDLL(None).prctl(1, 15); "
+    return [sys.executable, "-c", detach + "os.execv(sys.argv[1], sys.argv[1:])", script]
 
 
 def address(mode):

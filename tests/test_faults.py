@@ -1,0 +1,635 @@
+"""What Polaris and users do to a run, one fault a test: inject it, let the run go on, then count.
+
+Of every row: that it ends exactly once in results.csv or failures.csv. Of the executions: that there are as many
+as rows, plus those that the fault itself killed. And that the message is one line which names the mend, and that
+no process and no PBS job is left. `make faults` prints the sums.
+"""
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import HEADER, Terminal, edit, results, user, user_env
+from pbs.server import PBS
+
+pytestmark = pytest.mark.slow
+
+# An app that keeps a ledger of its executions; the column sweeps is how long it takes, in ms; seed what it does.
+APPS = """
+from parsl import python_app
+
+
+@python_app
+def ising(temperature, size, sweeps, seed):
+    import os, signal, time
+    ledger = os.open({ledger!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(ledger, f"start {{temperature}}\\n".encode())
+    time.sleep(sweeps / 1000)
+    if seed == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if seed == 8:
+        raise ValueError("bad luck")
+    if seed == 7:
+        len(seed)
+    os.write(ledger, f"end {{temperature}}\\n".encode())
+    os.close(ledger)
+    return {{"value": 2 * temperature}}
+"""
+SUMS = Counter()
+
+
+class Case:
+    """A project whose executions are counted."""
+
+    def __init__(self, project, pbs=None):
+        self.project, self.pbs = project, pbs
+        (project / "apps.py").write_text(APPS.format(ledger=str(project / "ledger")))
+        text = (project / "run.py").read_text()
+        text = re.sub(r"OUTPUTS = \(.*?\n\)", 'OUTPUTS = ("value",)', text, flags=re.DOTALL)
+        (project / "run.py").write_text(
+            text.replace("OUTPUTS, task, summarize)", "OUTPUTS, task, lambda *_: None)")
+        )
+        # Heartbeats and PBS polls in seconds rather than minutes.
+        edit(project, "config.py", "heartbeat_period=15", "heartbeat_period=2")
+        edit(project, "config.py", "heartbeat_threshold=120", "heartbeat_threshold=10")
+        with open(project / "polaris" / "blocks.py", "a") as file:
+            file.write("\n\nPolarisProvider.status_polling_interval = 3\n")
+
+    def rows(self, count, milliseconds=300, special=()):
+        """Write the input; special: {index: seed}."""
+        special = dict(special)
+        lines = [f"{i + 1}.0,4,{milliseconds},{special.get(i, 1)}\n" for i in range(count)]
+        (self.project / "inputs" / "sweep.csv").write_text(HEADER + "".join(lines))
+        return self
+
+    def stops_after(self, seconds):
+        """Have the margin before the end of a 5 minute walltime begin so early."""
+        edit(self.project, "polaris/facts.py", "SHORTEST_MARGIN = 120", f"SHORTEST_MARGIN = {300 - seconds}")
+
+    def user(self, script, **options):
+        return user(self.project, script, self.pbs, **options)
+
+    def start(self, script="python run.py --mode local"):
+        """The same in the background; returns the process, its output in a file."""
+        env = self.pbs.env() if self.pbs else user_env(self.project.parent)
+        self.log = self.project.parent / "run.log"
+        with open(self.log, "w") as log:
+            return subprocess.Popen(
+                ["bash", "-c", f"source activate.sh && exec {script}"], cwd=self.project, env=env,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def qsub(self, *options):
+        done = self.user(f"qsub {' '.join(options)} driver.pbs")
+        assert done.returncode == 0, done.stdout
+        return done.stdout.strip()
+
+    def ledger(self, what="start"):
+        path = self.project / "ledger"
+        return (
+            [line for line in path.read_text().splitlines() if line.startswith(what)] if path.exists() else []
+        )
+
+    def recorded(self):
+        """The temperatures in results.csv and failures.csv; a last line without its end does not count."""
+        found = []
+        for name in ("results.csv", "failures.csv"):
+            path = self.project / "results" / name
+            if path.exists():
+                whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+                found += [row["temperature"] for row in csv.DictReader(whole)]
+        return found
+
+    def until(self, condition, timeout=60):
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def said(self):
+        logs = [*self.project.glob("*.o*"), *[p for p in [getattr(self, "log", None)] if p]]
+        return "\n".join(f"== {p.name}\n{p.read_text()}" for p in logs)
+
+    def killed(self):
+        """Executions that were started so far and whose outcome is in no file: what the fault took."""
+        return len(self.ledger()) - len(self.recorded())
+
+    def settled(self, killed, faults=1, retries=0):
+        """The invariants, once the run is complete. killed: executions that the faults took; retries: of failing rows."""
+        with open(self.project / "inputs" / "sweep.csv") as file:
+            wanted = Counter(row["temperature"] for row in csv.DictReader(file))
+        got = Counter(self.recorded())
+        lost, repeated = sum((wanted - got).values()), len(self.ledger()) - len(wanted) - killed - retries
+        SUMS.update(faults=faults, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated))
+        assert got == wanted, self.said()
+        assert repeated == 0, (
+            f"{len(self.ledger())} executions of {len(wanted)} rows, {killed} killed\n{self.said()}"
+        )
+        assert not (self.project / "results" / "running.json").exists()
+        self.nothing_left()
+
+    def nothing_left(self):
+        """No process of the project, and no job in PBS."""
+        deadline = time.monotonic() + 25
+        while left := self.processes():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.2)
+        if self.pbs:
+            assert {job["job_state"] for job in self.pbs.jobs().values()} <= {"F"}
+
+    def processes(self):
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                where = os.readlink(folder / "cwd")
+            except OSError:
+                continue
+            ours = str(self.project) in words or where.startswith(str(self.project))
+            if ours and "pytest" not in words:
+                found[folder.name] = words
+        return found
+
+
+@pytest.fixture
+def case(project):
+    return Case(project)
+
+
+@pytest.fixture
+def on_pbs(polaris, pbs):
+    def make(**answers):
+        return Case(polaris(**{"walltime": "0:05:00", **answers}), pbs)
+
+    return make
+
+
+# --- 1, 2, 3: walltime and chains ----------------------------------------------------------------
+def test_before_the_end_of_the_walltime_no_task_is_started(on_pbs):
+    case = on_pbs(nodes="1").rows(120, 500)
+    case.stops_after(9)
+    job = case.qsub()
+    assert case.pbs.wait(job, 60)["Exit_status"] == 75, case.said()
+    left = 120 - len(case.recorded())
+    assert f"unfinished: {left} of 120 tasks left; qsub driver.pbs goes on from here" in case.said()
+    assert 0 < left < 120 and case.killed() == 0
+    edit(case.project, "polaris/facts.py", "SHORTEST_MARGIN = 291", "SHORTEST_MARGIN = 120")
+    assert case.pbs.wait(case.qsub(), 60)["Exit_status"] == 0, case.said()
+    case.settled(killed=0)
+
+
+def test_the_margin_is_learnt_from_the_tasks(on_pbs):
+    """Tasks of 4 s: 1.5 x 4 s is more than the shortest margin, here 1 s."""
+    case = on_pbs(nodes="1").rows(4, 4000)
+    edit(case.project, "polaris/facts.py", "SHORTEST_MARGIN = 120", "SHORTEST_MARGIN = 1")
+    with open(case.project / "polaris" / "blocks.py", "a") as file:
+        file.write("\n_watch = Blocks.watch\ndef _said(self, run):\n    _watch(self, run)\n")
+        file.write("    if run.left == 0: print('margin', self.margin())\nBlocks.watch = _said\n")
+    case.pbs.wait(case.qsub(), 60)
+    assert 6 <= float(re.search(r"margin ([\d.]+)", case.said()).group(1)) < 9
+    case.settled(killed=0)
+
+
+def test_the_walltime_kill_itself(polaris, tmp_path):
+    """The run was not stopped in time: SIGTERM, and ten seconds until SIGKILL."""
+    with PBS(tmp_path, home=tmp_path, kill_delay=10, walltime_scale=0.04) as pbs:
+        case = Case(polaris(walltime="0:05:00", nodes="1"), pbs).rows(200, 500)
+        job = case.qsub()
+        started = time.monotonic()
+        ended = pbs.wait(job, 60)
+        assert ended["Exit_status"] in (75, -29) and time.monotonic() - started < 12 + 10
+        assert "stopped by SIGTERM" in case.said() and "qsub driver.pbs goes on from here" in case.said()
+        killed = case.killed()
+        assert 0 < len(case.recorded()) < 200
+        shorter = case.recorded()
+        case.project.joinpath("inputs", "sweep.csv").write_text(  # the rest in one job
+            HEADER + "".join(f"{t},4,500,1\n" for t in [*shorter, "900.0", "901.0"])
+        )
+        again = pbs.wait(case.qsub(), 60)
+        assert again["Exit_status"] == 0, case.said()
+        dropped = {line.split()[1] for line in case.ledger()} - {*shorter, "900.0", "901.0"}
+        killed_of_ours = killed - len([line for line in case.ledger() if line.split()[1] in dropped])
+        ledger = [
+            line
+            for line in (case.project / "ledger").read_text().splitlines()
+            if line.split()[1] not in dropped
+        ]
+        (case.project / "ledger").write_text("\n".join(ledger) + "\n")
+        case.settled(killed_of_ours)
+
+
+def test_a_block_takes_no_task_before_its_end_and_the_next_one_goes_on(on_pbs):
+    case = on_pbs(nodes="1").rows(240, 1000)
+    case.stops_after(10)  # a block drains 30 s after its start, the least there is
+    done = case.user("python run.py --mode blocks", timeout=200)
+    assert done.returncode == 0, done.stdout
+    assert len(case.pbs.submissions) >= 2
+    case.settled(killed=0)
+
+
+def test_a_chain_goes_on_until_all_is_done(on_pbs):
+    case = on_pbs(nodes="1").rows(100, 500)
+    case.stops_after(10)
+    done = case.user("./chain.sh 4")
+    assert done.returncode == 0, done.stdout
+    jobs = [line.split()[0] for line in done.stdout.splitlines()]
+    assert len(jobs) == 4 and f"{jobs[1]} after {jobs[0]}" in done.stdout
+    ended = [case.pbs.wait(job, 120) for job in jobs]
+    status = [job.get("Exit_status") for job in ended]
+    assert status[0] == 75 and 0 in status and status[-1] is None, (status, case.said())
+    assert status == sorted(status, key=lambda s: {75: 0, 0: 1, None: 2}[s]), "75 ..., then 0, then never run"
+    case.settled(killed=0)
+
+
+def test_a_chain_ends_where_the_tasks_left_have_failed_for_good(on_pbs):
+    case = on_pbs(nodes="1").rows(6, 100, special={3: 7})
+    jobs = [line.split()[0] for line in case.user("./chain.sh 2").stdout.splitlines()]
+    assert [case.pbs.wait(job, 60).get("Exit_status") for job in jobs] == [0, None]
+    assert "the chain ends here" in case.said() and "1 of 6 tasks failed" in case.said()
+    case.settled(killed=0)
+
+
+def test_a_chain_longer_than_the_queue_takes_is_refused(on_pbs):
+    case = on_pbs(nodes="1", queue="debug-scaling")
+    done = case.user("./chain.sh 3")
+    assert (
+        done.returncode == 2
+        and "3: is more than debug-scaling lets one user or project queue: 1" in done.stdout
+    )
+    assert case.pbs.submissions == [] and case.user("./chain.sh x").returncode == 2
+
+
+# --- 4: retries by cause -------------------------------------------------------------------------
+def test_a_task_that_kills_its_worker_every_time_fails_after_three_and_the_others_go_on(case):
+    case.rows(12, 200, special={2: 9})
+    done = case.user("python run.py --mode local", timeout=120)
+    assert done.returncode == 1, done.stdout
+    (failure,) = results(case.project, "failures.csv")
+    assert failure["temperature"] == "3.0" and failure["reason"].startswith("WorkerLost")
+    case.settled(killed=2, faults=3)
+
+
+def test_an_exception_is_retried_and_a_program_error_is_not(case):
+    case.rows(6, 100, special={1: 8, 4: 7})
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 1 and "2 of 6 tasks failed" in done.stdout
+    starts = Counter(case.ledger())
+    assert starts["start 2.0"] == 3 and starts["start 5.0"] == 1
+    reasons = {row["temperature"]: row["reason"] for row in results(case.project, "failures.csv")}
+    assert reasons["2.0"] == "ValueError: bad luck" and reasons["5.0"].startswith("TypeError: ")
+    case.settled(killed=0, faults=2, retries=2)
+
+
+def test_a_node_that_dies_costs_what_ran_on_it_and_nothing_else(on_pbs):
+    case = on_pbs().rows(60, 1000)
+    job = case.qsub()
+    case.until(lambda: len(case.recorded()) >= 8)
+    nodes = case.pbs.job(job)["nodes"]
+    case.pbs.kill_node(nodes[1])
+    ended = case.pbs.wait(job, 120)
+    assert ended["Exit_status"] == 0, case.said()
+    killed = len(case.ledger()) - len(case.ledger("end"))
+    assert 1 <= killed <= 4 and f"{killed} tries were lost with a worker, node or block" in case.said()
+    case.settled(killed)
+
+
+def test_a_preempted_block_is_replaced(on_pbs):
+    case = on_pbs(nodes="1", queue="preemptable").rows(40, 700)
+    running = case.start("python run.py --mode blocks")
+    case.until(lambda: len(case.recorded()) >= 4)
+    block = next(iter(case.pbs.jobs()))
+    case.pbs.preempt(block)
+    assert running.wait(120) == 0, case.said()
+    assert len(case.pbs.submissions) == 2
+    assert case.pbs.job(block)["run_count"] == 1, "-r n: PBS itself does not start a block again"
+    case.settled(len(case.ledger()) - len(case.ledger("end")))
+
+
+def test_a_preempted_driver_is_started_again_by_pbs_and_goes_on(on_pbs):
+    case = on_pbs(nodes="1", queue="preemptable").rows(40, 500)
+    job = case.qsub()
+    case.until(lambda: len(case.recorded()) >= 6)
+    case.pbs.preempt(job, delay=3)
+    time.sleep(2)
+    killed = case.killed()
+    assert case.pbs.wait(job, 90)["Exit_status"] == 0, case.said()
+    assert case.pbs.job(job)["run_count"] == 2
+    case.settled(killed)
+
+
+# --- 5: blocks that never work -------------------------------------------------------------------
+def test_a_refused_qsub_is_one_line_and_nothing_else(on_pbs):
+    case = on_pbs().rows(8)
+    case.pbs.refuse("qsub: would exceed queue generic's per-user limit", 38, times=9)
+    done = case.user("python run.py --mode blocks")
+    assert (done.returncode, done.stdout) == (2, "qsub: would exceed queue generic's per-user limit\n")
+    assert len(case.pbs.refusals) == 1 and case.ledger() == []
+    case.pbs.refuse("", 0, times=0)
+    SUMS.update(faults=1)
+    case.nothing_left()
+
+
+def test_a_job_that_vanishes_from_pbs_is_noticed(on_pbs):
+    case = on_pbs().rows(8)
+    case.pbs.vanish_next()
+    done = case.user("python run.py --mode blocks", timeout=60)
+    assert done.returncode == 2 and "PBS took job 0.polaris-login-01 and lost it" in done.stdout
+    assert case.user("python run.py --mode blocks").returncode == 0
+    case.settled(killed=0)
+
+
+@pytest.mark.parametrize("mode", ["blocks", "job"])
+def test_a_block_that_ends_before_a_worker_connected_is_shown_by_its_last_words(on_pbs, mode):
+    case = on_pbs().rows(8)
+    edit(
+        case.project,
+        "config.py",
+        "/activate.sh || exit 1; cd",
+        "/activate.sh; echo no such module >&2; exit 1; cd",
+    )
+    if mode == "blocks":
+        done = case.user("python run.py --mode blocks", timeout=60)
+        status, said = done.returncode, done.stdout
+    else:
+        status, said = case.pbs.wait(case.qsub(), 60)["Exit_status"], case.said()
+    assert status == 2 and "block 0: ended before a worker connected: no such module" in said
+    edit(
+        case.project,
+        "config.py",
+        "/activate.sh; echo no such module >&2; exit 1; cd",
+        "/activate.sh || exit 1; cd",
+    )
+    assert case.user("python run.py --mode blocks").returncode == 0
+    case.settled(killed=0)
+
+
+def test_workers_that_die_at_their_start_end_the_run(on_pbs):
+    """A node with fewer cores than the affinity list: every worker dies, its manager lives on."""
+    case = on_pbs(nodes="1").rows(8)
+    edit(case.project, "config.py", "/activate.sh || exit 1; cd", "/activate.sh; export PARSL_CORES=2; cd")
+    started = time.monotonic()
+    job = case.qsub()
+    assert case.pbs.wait(job, 90)["Exit_status"] == 2, case.said()
+    assert time.monotonic() - started < 60
+    assert "workers die at their start: " in case.said() and "wrong number of thread ranks" in case.said()
+    edit(case.project, "config.py", "/activate.sh; export PARSL_CORES=2; cd", "/activate.sh || exit 1; cd")
+    assert case.pbs.wait(case.qsub(), 60)["Exit_status"] == 0
+    case.settled(killed=0)
+
+
+# --- 6: the user ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_with_a_block_running_and_one_in_the_queue(on_pbs, presses):
+    case = on_pbs(nodes="1", queue="preemptable").rows(60, 600)
+    edit(case.project, "config.py", "max_blocks = 1", "max_blocks = 9")  # on four nodes: some wait
+    terminal = Terminal(["bash", "-c", "source activate.sh && python run.py"], case.project, case.pbs.env())
+    terminal.until("done ([3-9]|[1-5][0-9]),")
+    for _ in range(presses):
+        terminal.type("\x03")
+        time.sleep(0.3)
+    assert terminal.wait(40) == 130, terminal.seen
+    assert "python run.py goes on from here" in terminal.seen and "Traceback" not in terminal.seen
+    killed = case.killed()
+    assert killed == 0 or presses == 2
+    case.nothing_left()
+    assert case.user("python run.py").returncode == 0
+    case.settled(killed)
+
+
+def test_the_terminal_drops(on_pbs):
+    case = on_pbs(nodes="1").rows(60, 600)
+    terminal = Terminal(
+        ["bash", "-c", "source activate.sh && exec python run.py"], case.project, case.pbs.env()
+    )
+    terminal.until("done ([3-9]|[1-5][0-9]),")
+    terminal.hang_up()
+    assert terminal.process.wait(40) == 130
+    assert "stopped by the loss of the terminal" in (case.project / "results" / "hangup.log").read_text()
+    assert case.killed() == 0
+    case.nothing_left()
+    assert case.user("python run.py").returncode == 0
+    case.settled(killed=0)
+
+
+def test_two_runs_in_one_folder(case):
+    case.rows(20, 500)
+    first = case.start()
+    case.until(lambda: case.recorded())
+    second = case.user("python run.py --mode local")
+    assert second.returncode == 2 and re.fullmatch(
+        rf"another run holds results: process {first.pid} on \S+, since [\d :-]+: wait for it, or end it\n",
+        second.stdout,
+    ), second.stdout
+    assert first.wait(60) == 0
+    case.settled(killed=0)
+
+
+# --- 7: kills, disks, files ----------------------------------------------------------------------
+def test_kill_9_at_twenty_random_moments(case):
+    case.rows(150, 60)
+    moments = random.Random(20261124)
+    killed = kills = 0
+    while kills < 20:
+        running = case.start()
+        wait = moments.uniform(0.3, 4.0)
+        try:
+            assert running.wait(wait) == 0
+            case.rows(len(case.recorded()) + 20, 60)  # all done already: more work
+            continue
+        except subprocess.TimeoutExpired:
+            os.kill(running.pid, signal.SIGKILL)
+            running.wait()
+        # What the workers still had in hand ends by itself or with the next run; neither is recorded.
+        kills += 1
+        killed = None
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    wanted = Counter(case.recorded())
+    assert set(wanted.values()) == {1}
+    # Each kill may take what was in flight on two workers, no more.
+    starts = Counter(case.ledger())
+    killed = sum(starts.values()) - len(starts)
+    assert killed <= 2 * kills + kills, (killed, kills)
+    case.settled(killed, faults=kills)
+
+
+def test_kill_9_of_a_run_with_blocks_leaves_a_block_that_the_next_run_deletes(on_pbs):
+    case = on_pbs(nodes="1").rows(30, 600)
+    running = case.start("python run.py --mode blocks")
+    case.until(lambda: len(case.recorded()) >= 4)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    (block,) = case.pbs.jobs()
+    killed = case.killed()
+    again = case.user("python run.py --mode blocks")
+    assert again.returncode == 0 and f"ended what a killed run had left: {block}" in again.stdout, (
+        again.stdout
+    )
+    extra = len(case.ledger()) - 30 - killed  # begun on the old block between the count and its end
+    assert 0 <= extra <= 4
+    case.settled(killed + extra)
+
+
+def test_a_driver_whose_node_died_holds_the_folder_no_longer(case):
+    case.rows(4, 100)
+    (case.project / "results").mkdir()
+    held = {
+        "host": "x3001c0s1b0n0",
+        "pid": 1,
+        "job": "7.polaris-pbs-01",
+        "mode": "job",
+        "since": "then",
+        "blocks": [],
+    }
+    lock = case.project / "results" / "running.json"
+    lock.write_text(json.dumps(held))
+    os.utime(lock, (time.time() - 3600,) * 2)
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    case.settled(killed=0)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 30])
+def test_a_half_written_row(case, cut):
+    case.rows(6, 50)
+    case.user("python run.py --mode local")
+    table = case.project / "results" / "results.csv"
+    table.write_bytes(table.read_bytes()[:-cut])
+    killed = case.killed()
+    assert killed >= 1
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 0 and "of them done before" in done.stdout
+    case.settled(killed)
+
+
+def test_a_truncated_checkpoint(case):
+    """Parsl's own record, of apps with cache=True: half an entry at its end would keep Parsl from starting."""
+    edit(case.project, "apps.py", "@python_app", "@python_app(cache=True)")
+    case.rows(6, 50)
+    case.user("python run.py --mode local")
+    checkpoint = case.project / "runinfo" / "000" / "checkpoint" / "tasks.pkl"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    case.rows(8, 50)
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    case.settled(killed=0)
+
+
+def test_a_full_disk(case):
+    case.rows(6, 50)
+    (case.project / "results").mkdir()
+    (case.project / "results" / "results.csv").symlink_to("/dev/full")
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 2 and "Traceback" not in done.stdout, done.stdout
+    assert "results/results.csv: No space left on device: 6 of 6 tasks left; make room there" in done.stdout
+    killed = len(case.ledger())
+    (case.project / "results" / "results.csv").unlink()
+    assert case.user("python run.py --mode local").returncode == 0
+    case.settled(killed)
+
+
+def test_a_run_directory_that_cannot_be_written(case):
+    case.rows(4, 50)
+    edit(case.project, "config.py", 'run_dir = project_dir / "runinfo"', 'run_dir = Path("/proc/runs")')
+    done = case.user("python run.py --mode local")
+    assert (
+        done.returncode == 2 and "run_dir = '/proc/runs': " in done.stdout and "Traceback" not in done.stdout
+    )
+    edit(case.project, "config.py", 'run_dir = Path("/proc/runs")', 'run_dir = project_dir / "runinfo"')
+    shutil.rmtree(case.project / "results", ignore_errors=True)
+    (case.project / "results").write_text("a file in the way")
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 2 and "results: File exists: results cannot be written there" in done.stdout
+    (case.project / "results").unlink()
+    assert case.user("python run.py --mode local").returncode == 0
+    case.settled(killed=0, faults=2)
+
+
+def test_an_input_that_is_edited_between_runs(case):
+    case.rows(6, 50)
+    case.user("python run.py --mode local")
+    text = (case.project / "inputs" / "sweep.csv").read_text().splitlines()
+    text[1], text[2] = "77.0,4,50,1", "78.0,4,50,1"  # two changed
+    (case.project / "inputs" / "sweep.csv").write_text(
+        "\n".join([*text[:6], "79.0,4,50,1", ""])
+    )  # one removed, one added
+    done = case.user("python run.py --mode local")
+    assert (
+        done.returncode == 0
+        and "results/results.csv has 3 rows that the input has no more: kept" in done.stdout
+    )
+    assert "6 tasks, 3 of them done before" in done.stdout
+    assert sorted(Counter(case.ledger()).values()) == [1] * 9 and len(results(case.project)) == 9
+    SUMS.update(faults=1, rows=6)
+
+
+def test_apps_that_are_edited_between_runs(case):
+    case.rows(4, 50)
+    case.user("python run.py --mode local")
+    edit(case.project, "apps.py", "2 * temperature", "3 * temperature")
+    case.rows(6, 50)
+    done = case.user("python run.py --mode local")
+    assert (
+        "apps.py was edited since: the 4 results so far are kept; to have them computed again, move results/"
+        in done.stdout
+    )
+    values = {row["temperature"]: float(row["value"]) for row in results(case.project)}
+    assert values["4.0"] == 8 and values["5.0"] == 15
+    case.settled(killed=0)
+    assert "edited" not in case.user("python run.py --mode local").stdout
+
+
+# --- 8: security ---------------------------------------------------------------------------------
+def test_the_ports_are_closed_to_other_users_and_the_run_directory_too(case):
+    case.rows(40, 500)
+    running = case.start()
+    case.until(lambda: case.recorded())
+    run_dir = case.project / "runinfo"
+    assert run_dir.stat().st_mode & 0o077 == 0
+    port = int(re.search(r"--port=(\d+)", next(run_dir.glob("000/submit_scripts/*.sh")).read_text()).group(1))
+    probe = f"""
+import pickle, sys, zmq
+from parsl import curvezmq
+for certificates in (None, {str(run_dir / "000" / "htex" / "certificates")!r}):
+    context = curvezmq.ClientContext(certificates)
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.IDENTITY, b"probe")
+    socket.connect("tcp://127.0.0.1:{port}")
+    socket.send(pickle.dumps({{"type": "connection_probe"}}))
+    print("answered" if socket.poll(3000) else "silence")
+    socket.close()
+"""
+    (case.project / "probe.py").write_text(probe)
+    assert case.user("python probe.py").stdout.split() == ["silence", "answered"]
+    running.send_signal(signal.SIGINT)
+    running.wait(60)
+    SUMS.update(faults=1)
+
+
+def test_no_shell_runs_the_users_text():
+    """Nothing in the generated project hands text to a shell from Python."""
+    from conftest import ROOT
+
+    for path in (ROOT / "{{cookiecutter.project_slug}}").rglob("*.py"):
+        text = path.read_text()
+        assert "shell=True" not in text and "os.system" not in text and "os.popen" not in text, path
+
+
+# --- the sums ------------------------------------------------------------------------------------
+def test_the_sums():
+    """What `make faults` is for: nothing lost, nothing repeated."""
+    print(
+        f"\nfaults injected: {SUMS['faults']}, rows: {SUMS['rows']}, executions killed by the faults: {SUMS['killed']}, "
+        f"rows lost: {SUMS['lost']}, rows repeated beyond those killed: {SUMS['repeated']}"
+    )
+    assert SUMS["lost"] == SUMS["repeated"] == 0

@@ -1,0 +1,298 @@
+"""Blocks and their workers, as Parsl's parts with what Polaris does to them taken into account.
+
+config.py builds its executor and PBS provider of these; run.py's engine watches the blocks through `Blocks`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+from parsl.executors import HighThroughputExecutor
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+from parsl.jobs.errors import TooManyJobFailuresError
+from parsl.jobs.states import JobState, JobStatus
+from parsl.providers import PBSProProvider
+from parsl.providers.torque.torque import translate_table
+from parsl.serialize import deserialize, serialize
+
+from . import facts, machine
+
+NEVER_STARTED = (JobState.FAILED, JobState.MISSING)
+SECONDS_BETWEEN_REFUSALS = 60  # before PBS is asked again for a block that it refused
+LOST_MANAGERS, LOST_WORKERS = 10, 3  # tries that a task may lose with its node or block, with its worker
+SAME_EVERY_TIME = (ImportError, NameError, SyntaxError, TypeError)
+
+
+_lost = []
+
+
+def losses():
+    """How many tries were lost with a worker, node or block so far in this process."""
+    return len(_lost)
+
+
+# --- parts of the Parsl configuration ------------------------------------------------------------
+def retry_cost(error, task):
+    """Parsl's retry_handler: what one failed try costs of `retries`, by its cause.
+
+    A node or block that is lost (walltime, preemption, a crash) costs nothing, but a task that loses
+    LOST_WORKERS workers or LOST_MANAGERS managers is taken to be the cause, and has failed. An error that
+    the program would make every time is not tried again.
+    """
+    never = float("inf")
+    if isinstance(error, SAME_EVERY_TIME):
+        return never
+    for kind, most in ((WorkerLost, LOST_WORKERS), (ManagerLost, LOST_MANAGERS)):
+        if isinstance(error, kind):
+            _lost.append(error)
+            task[kind.__name__] = task.get(kind.__name__, 0) + 1
+            return never if task[kind.__name__] >= most else 0
+    return 1
+
+
+def blocks_that_never_work(executor, status):
+    """Parsl's block_error_handler: give up where blocks end before a worker connects.
+
+    At once while no block has worked yet, after three in a row later on. Parsl's own handler gives up only
+    where every block of the run has failed.
+    """
+    blocks = [state for _, state in sorted(status.items(), key=lambda item: int(item[0]))]
+    ended = [state for state in blocks if state.terminal]
+    in_a_row = 0
+    while in_a_row < len(ended) and ended[-1 - in_a_row].state in NEVER_STARTED:
+        in_a_row += 1
+    alive = len(ended) < len(blocks)
+    if in_a_row and not alive and in_a_row >= (3 if executor.connected_blocks() else 1):
+        executor.set_bad_state_and_fail_all(TooManyJobFailuresError(str(ended[-1].message)))
+
+
+def timed(function, args, kwargs):
+    """Run on a worker in place of the app: its result, and when and where it ran."""
+    start = time.time()
+    result = deserialize(function)(*args, **kwargs)
+    return result, {"start": start, "end": time.time(), **machine.where()}
+
+
+class Executor(HighThroughputExecutor):
+    """HighThroughputExecutor that learns how long tasks take, whatever the app."""
+
+    longest = 0.0  # seconds, of a task so far
+
+    def submit(self, func, resource_specification, *args, **kwargs):
+        inner = super().submit(timed, resource_specification, serialize(func), args, kwargs)
+        outer = Future()
+
+        def unwrap(inner):
+            error = inner.exception()
+            if error is not None:
+                outer.set_exception(error)
+                return
+            result, outer.ran = inner.result()
+            self.longest = max(self.longest, outer.ran["end"] - outer.ran["start"])
+            outer.set_result(result)
+
+        inner.add_done_callback(unwrap)
+        return outer
+
+
+class PolarisProvider(PBSProProvider):
+    """PBSProProvider that notices a job PBS has lost, and does not ask again at once where PBS refused."""
+
+    refused_at = -SECONDS_BETWEEN_REFUSALS
+    refusal = None
+
+    def submit(self, command, tasks_per_node, job_name="parsl"):
+        if time.monotonic() < self.refused_at + SECONDS_BETWEEN_REFUSALS:
+            raise self.refusal
+        try:
+            return super().submit(command, tasks_per_node, job_name)
+        except Exception as error:
+            self.refused_at, self.refusal = time.monotonic(), error
+            raise
+
+    def _status(self):
+        asked = [job_id for job_id, job in self.resources.items() if not job["status"].terminal]
+        if not asked:
+            return
+        _, out, err = self.execute_wait("qstat -x -f -F json " + " ".join(asked))
+        try:
+            found = {name.split(".")[0]: job for name, job in json.loads(out).get("Jobs", {}).items()}
+        except ValueError:
+            return  # PBS does not answer for now; Parsl asks again
+        for job_id in asked:
+            job, number = self.resources[job_id], job_id.split(".")[0]
+            state, message = None, None
+            if number in found:
+                state = translate_table.get(found[number].get("job_state"), JobState.UNKNOWN)
+                message = found[number].get("comment")
+            elif f"Unknown Job Id {number}" in err and job["status"].state == JobState.RUNNING:
+                state = JobState.COMPLETED  # ended, and already out of PBS's history
+            elif f"Unknown Job Id {number}" in err:
+                # qstat leaves with 153, and Parsl's own provider would wait for the job forever.
+                state = JobState.FAILED
+                message = f"PBS took job {job_id} and lost it (Unknown Job Id): no queue has room for it"
+            if state is not None:
+                files = {"stdout_path": job["job_stdout_path"], "stderr_path": job["job_stderr_path"]}
+                job["status"] = JobStatus(state, message, **files)
+
+
+# --- watching them -------------------------------------------------------------------------------
+class Blocks:
+    """The blocks of a running Parsl, for the engine: are there workers, how long yet, why not."""
+
+    def __init__(self, dfk, mode, margin):
+        self.mode, self.margin_set = mode, margin
+        self.executor = dfk.executors["htex"]
+        self.provider = self.executor.provider
+        self.per_node = int(self.executor.workers_per_node)
+        self.workers = self.provider.max_blocks * self.provider.nodes_per_block * self.per_node
+        self.end = machine.end_of_job()
+        self.next_look = time.monotonic() + 10
+        self.worked = False
+
+    def expected(self):
+        """In words, what the run will have."""
+        nodes = self.provider.nodes_per_block
+        if self.mode == "blocks":
+            jobs = f"up to {self.provider.max_blocks} job(s) of {nodes} node(s)"
+            return f"{jobs} in queue {self.provider.queue}, {self.per_node} workers a node"
+        where = "this machine" if self.mode == "local" else f"{nodes} node(s)"
+        return f"{self.workers} workers on {where}"
+
+    def asked(self):
+        """Whether the first block was asked for, and the answer is there."""
+        return bool(self.executor.status_facade) or self.broken()
+
+    def margin(self):
+        """Seconds before the end of a walltime in which no task is started."""
+        if self.margin_set is not None:
+            return self.margin_set
+        return max(facts.SHORTEST_MARGIN, 1.5 * self.executor.longest)
+
+    def watch(self, run):
+        """Called by the engine every tick: stop it in time for the end of the job, or where nothing works."""
+        run.note_blocks(self.ids())
+        now = time.time()
+        if self.end is not None and now > self.end - self.margin():
+            if run.stopping is None:
+                run.stop("the end of the walltime")
+            elif now > self.end - min(15, self.margin() / 2):
+                run.at_once = True
+        ended = self.executor.interchange_proc.poll()
+        if ended is not None and not self.broken():
+            why = f"Parsl's interchange ended ({ended}); was it killed, or out of memory?"
+            self.executor.set_bad_state_and_fail_all(TooManyJobFailuresError(why))
+        if self.broken():
+            if run.stopping is None:
+                run.stop("no workers")
+            run.at_once = True
+        self.worked = self.worked or run.ended > 0
+        if time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + 10
+        if self.mode == "blocks" and self.executor.drain_period is not None:
+            # What later blocks are told: their last task starts a margin before their end.
+            period = drain_period(self.provider.walltime, self.margin())
+            command = self.executor.launch_cmd
+            self.executor.launch_cmd = re.sub(r"--drain_period=\S+", f"--drain_period={period}", command)
+        if not self.worked:
+            self._look_for_dying_workers()
+
+    def _look_for_dying_workers(self):
+        """A worker that dies at its start is started again every 15 s, while nodes are charged."""
+        deaths = 0
+        for log in Path(self.executor.worker_logdir).glob("block-*/*/manager.log"):
+            with contextlib.suppress(OSError):
+                deaths += log.read_text(errors="replace").count("was not busy when it died")
+        if deaths >= 2:
+            self.executor.set_bad_state_and_fail_all(TooManyJobFailuresError("workers die at their start"))
+
+    def broken(self):
+        """Whether there are no workers, and there will be none."""
+        return self.executor.bad_state_is_set
+
+    def reason(self):
+        """Why it is broken, in one line: the words of PBS, else the end of the last block's stderr."""
+        error = str(self.executor.executor_exception)
+        status = sorted(self.executor.status_facade.items(), key=lambda item: int(item[0]))
+        messages = [state.message or "" for _, state in status] + [error]
+        said = re.findall(r"qsub: .*", "\n".join(messages))
+        if said:
+            return said[-1]
+        if "lost it" in error or "interchange" in error:
+            return error
+        what = "workers die at their start" if "workers die" in error else "ended before a worker connected"
+        for block, _ in reversed(status):
+            path = self._stderr(block)
+            with contextlib.suppress(OSError, TypeError):
+                lines = Path(path).read_text(errors="replace").split("\n")
+                last = [line.strip() for line in lines if line.strip()][-3:]
+                if last:
+                    return f"block {block}: {what}: {' / '.join(last)} ({path})"
+        return f"block {status[-1][0] if status else 0}: {what}; Parsl's logs: {self.executor.run_dir}"
+
+    def _stderr(self, block):
+        job = self.provider.resources.get(self.executor.blocks_to_job_id.get(block), {})
+        return job.get("job_stderr_path") or f"{job.get('script_path')}.err"
+
+    def drained(self):
+        """Hold back every waiting task and block, then say whether no task runs any more."""
+        self.provider.max_blocks = self.provider.init_blocks = 0
+        managers = self.executor.connected_managers()
+        connected = {manager["block_id"] for manager in managers}
+        queued = [
+            job
+            for job, about in self.provider.resources.items()
+            if about["status"].state in (JobState.PENDING, JobState.HELD)
+            and self.executor.job_ids_to_block.get(job) not in connected
+        ]
+        if queued and self.mode == "blocks":
+            self.provider.cancel(queued)
+        for manager in managers:
+            if manager["active"]:
+                self.executor._hold_manager(manager["manager"])
+        return not any(manager["tasks"] for manager in managers)
+
+    def ids(self):
+        """Jobs or process ids of the blocks, for whoever has to clear up after a run that was killed."""
+        return list(self.provider.resources)
+
+    def abandon(self):
+        """End everything without Parsl's own cleanup, which would wait for parts that PBS may have killed."""
+        self.executor.interchange_proc.kill()
+        return self.release()
+
+    def release(self):
+        """Delete what is left of the blocks, which Parsl leaves where it gave up; says so if it fails."""
+        left = [job for job, about in self.provider.resources.items() if not about["status"].terminal]
+        if left and not all(self.provider.cancel(left)) and self.mode == "blocks":
+            return f"blocks may still be in PBS; delete them: qdel {' '.join(left)}"
+        return None
+
+
+def drain_period(walltime, margin):
+    """Seconds after its start at which a block of that walltime takes no further task."""
+    return max(30, int(facts.seconds(walltime) - margin))
+
+
+def clear_up(mode, ids, project):
+    """End the blocks of a run that was killed; returns those that were still there."""
+    ended = []
+    for block in ids:
+        if mode == "blocks":
+            if machine.output("qdel", block) is not None:
+                ended.append(block)
+        else:
+            # A process of that number that is not ours is none of our business.
+            with contextlib.suppress(OSError, ValueError):
+                if project in Path(f"/proc/{int(block)}/cmdline").read_text():
+                    os.killpg(os.getpgid(int(block)), signal.SIGTERM)
+                    ended.append(block)
+    return ended
