@@ -171,3 +171,10 @@ def polaris(ready, bake):
         return with_environment(ready, baked.project_path)
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter):
+    """`make faults` ends with its sums (they are of one process: with several there are none)."""
+    faults = sys.modules.get("test_faults")
+    if faults and faults.SUMS:
+        terminalreporter.write_line(faults.sums())

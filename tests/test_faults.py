@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import HEADER, Terminal, edit, results, user, user_env
+from conftest import HEADER, ROOT, Terminal, edit, results, run, user, user_env
 from pbs.server import PBS
 
 pytestmark = pytest.mark.slow
@@ -143,8 +143,9 @@ class Case:
         while left := self.processes():
             assert time.monotonic() < deadline, left
             time.sleep(0.2)
-        if self.pbs:
-            assert {job["job_state"] for job in self.pbs.jobs().values()} <= {"F"}
+        while self.pbs and {job["job_state"] for job in self.pbs.jobs().values()} - {"F"}:
+            assert time.monotonic() < deadline, self.pbs.jobs()
+            time.sleep(0.2)
 
     def processes(self):
         found = {}
@@ -228,7 +229,7 @@ def test_the_walltime_kill_itself(polaris, tmp_path):
 
 
 def test_a_block_takes_no_task_before_its_end_and_the_next_one_goes_on(on_pbs):
-    case = on_pbs(nodes="1").rows(240, 1000)
+    case = on_pbs(nodes="1").rows(160, 1000)
     case.stops_after(10)  # a block drains 30 s after its start, the least there is
     done = case.user("python run.py --mode blocks", timeout=200)
     assert done.returncode == 0, done.stdout
@@ -440,25 +441,18 @@ def test_kill_9_at_twenty_random_moments(case):
     killed = kills = 0
     while kills < 20:
         running = case.start()
-        wait = moments.uniform(0.3, 4.0)
         try:
-            assert running.wait(wait) == 0
-            case.rows(len(case.recorded()) + 20, 60)  # all done already: more work
-            continue
+            assert running.wait(moments.uniform(0.3, 4.0)) == 0, case.said()
+            case.rows(len(case.recorded()) + 20, 60)  # all was done already: more work
         except subprocess.TimeoutExpired:
             os.kill(running.pid, signal.SIGKILL)
             running.wait()
-        # What the workers still had in hand ends by itself or with the next run; neither is recorded.
-        kills += 1
-        killed = None
+            kills += 1
+            time.sleep(0.3)  # what the workers still had in hand ends, and nobody hears of it
+            before, killed = killed, case.killed()
+            assert killed - before <= 4, "more than what ran on two workers, and what had just ended there"
     done = case.user("python run.py --mode local")
     assert done.returncode == 0, done.stdout
-    wanted = Counter(case.recorded())
-    assert set(wanted.values()) == {1}
-    # Each kill may take what was in flight on two workers, no more.
-    starts = Counter(case.ledger())
-    killed = sum(starts.values()) - len(starts)
-    assert killed <= 2 * kills + kills, (killed, kills)
     case.settled(killed, faults=kills)
 
 
@@ -525,14 +519,26 @@ def test_a_truncated_checkpoint(case):
 
 
 def test_a_full_disk(case):
-    case.rows(6, 50)
-    (case.project / "results").mkdir()
-    (case.project / "results" / "results.csv").symlink_to("/dev/full")
-    done = case.user("python run.py --mode local")
-    assert done.returncode == 2 and "Traceback" not in done.stdout, done.stdout
-    assert "results/results.csv: No space left on device: 6 of 6 tasks left; make room there" in done.stdout
-    killed = len(case.ledger())
-    (case.project / "results" / "results.csv").unlink()
+    """A file system of 20 KiB for the results; where only root may mount one, a limit on the size of files."""
+    case.rows(900, 0)
+    folder = case.project / "results"
+    folder.mkdir()
+    mounted = run(["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", folder], case.project).returncode == 0
+    try:
+        limit = "" if mounted else "ulimit -f 20; "
+        done = case.user(f"{limit}python run.py --mode local")
+        assert done.returncode == 2 and "Traceback" not in done.stdout, done.stdout
+        assert re.search(
+            r"results/results.csv: (No space left on device|File too large): \d+ of 900 tasks left; make room there",
+            done.stdout,
+        )
+        killed = case.killed()
+        kept = case.project / "kept.csv"
+        shutil.copy(folder / "results.csv", kept)
+    finally:
+        if mounted:
+            run(["umount", "-l", folder], case.project)
+    shutil.move(kept, folder / "results.csv")  # the user makes room
     assert case.user("python run.py --mode local").returncode == 0
     case.settled(killed)
 
@@ -618,8 +624,6 @@ for certificates in (None, {str(run_dir / "000" / "htex" / "certificates")!r}):
 
 def test_no_shell_runs_the_users_text():
     """Nothing in the generated project hands text to a shell from Python."""
-    from conftest import ROOT
-
     for path in (ROOT / "{{cookiecutter.project_slug}}").rglob("*.py"):
         text = path.read_text()
         assert "shell=True" not in text and "os.system" not in text and "os.popen" not in text, path
@@ -628,8 +632,12 @@ def test_no_shell_runs_the_users_text():
 # --- the sums ------------------------------------------------------------------------------------
 def test_the_sums():
     """What `make faults` is for: nothing lost, nothing repeated."""
-    print(
-        f"\nfaults injected: {SUMS['faults']}, rows: {SUMS['rows']}, executions killed by the faults: {SUMS['killed']}, "
-        f"rows lost: {SUMS['lost']}, rows repeated beyond those killed: {SUMS['repeated']}"
-    )
     assert SUMS["lost"] == SUMS["repeated"] == 0
+
+
+def sums():
+    """The line that `make faults` ends with."""
+    return (
+        f"faults injected: {SUMS['faults']}; rows: {SUMS['rows']}, lost: {SUMS['lost']}; executions killed by the faults: "
+        f"{SUMS['killed']}; rows repeated beyond those: {SUMS['repeated']}"
+    )

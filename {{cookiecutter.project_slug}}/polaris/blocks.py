@@ -10,11 +10,13 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
 
 from parsl.executors import HighThroughputExecutor
+from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import JobState, JobStatus
@@ -107,15 +109,26 @@ class PolarisProvider(PBSProProvider):
 
     refused_at = -SECONDS_BETWEEN_REFUSALS
     refusal = None
+    closed = False
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.submitting = threading.Lock()
 
     def submit(self, command, tasks_per_node, job_name="parsl"):
-        if time.monotonic() < self.refused_at + SECONDS_BETWEEN_REFUSALS:
-            raise self.refusal
-        try:
-            return super().submit(command, tasks_per_node, job_name)
-        except Exception as error:
-            self.refused_at, self.refusal = time.monotonic(), error
-            raise
+        with self.submitting:
+            if self.closed or time.monotonic() < self.refused_at + SECONDS_BETWEEN_REFUSALS:
+                raise self.refusal or ScalingFailed("htex", "the run is ending")
+            try:
+                return super().submit(command, tasks_per_node, job_name)
+            except Exception as error:
+                self.refused_at, self.refusal = time.monotonic(), error
+                raise
+
+    def close(self):
+        """Submit no further job; one that is being submitted is waited for."""
+        with self.submitting:
+            self.closed = True
 
     def _status(self):
         asked = [job_id for job_id, job in self.resources.items() if not job["status"].terminal]
@@ -168,7 +181,7 @@ class Blocks:
 
     def asked(self):
         """Whether the first block was asked for, and the answer is there."""
-        return bool(self.executor.status_facade) or self.broken()
+        return bool(self.provider.resources) or self.broken()
 
     def margin(self):
         """Seconds before the end of a walltime in which no task is started."""
@@ -271,6 +284,8 @@ class Blocks:
 
     def release(self):
         """Delete what is left of the blocks, which Parsl leaves where it gave up; says so if it fails."""
+        if self.mode == "blocks":
+            self.provider.close()
         left = [job for job, about in self.provider.resources.items() if not about["status"].terminal]
         if left and not all(self.provider.cancel(left)) and self.mode == "blocks":
             return f"blocks may still be in PBS; delete them: qdel {' '.join(left)}"

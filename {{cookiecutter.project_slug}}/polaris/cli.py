@@ -262,7 +262,10 @@ def _run_what_is_missing(config, mode, ensemble, summarize, lines, left):
         ended = clear_up(left["mode"], left["blocks"], str(PROJECT))
         if ended:
             lines.append(f"ended what a killed run had left: {', '.join(ended)}")
-    parsl_config = config.fresh_config(mode)
+    try:
+        parsl_config = config.fresh_config(mode)
+    except OSError as error:
+        raise Refused(f"{_in_config('run_dir')} = {os.fspath(config.run_dir)!r}: {error.strerror}") from None
     ensemble.on_signals()
     logging.raiseExceptions = False  # a full disk is said once, not by each log
     dfk = parsl.load(parsl_config)

@@ -416,7 +416,7 @@ class Table:
     def __init__(self, path, mode, header):
         self.path = str(path)
         self.file = open(path, mode, encoding="utf-8", newline="")
-        self.writer = csv.writer(self.file)
+        self.writer = csv.writer(self.file, lineterminator="\n")
         if self.file.tell() == 0:
             self.writer.writerow(header)
             self.flush()

@@ -83,7 +83,7 @@ def table(rows):
 def write_csv(path, rows):
     """Write a list of dicts with the same keys as a CSV file."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
