@@ -194,13 +194,3 @@ def test_ctrl_c_on_a_terminal(project, presses):
     )  # the rows done so far are not the first ones, but the second run knows them
     again = user(project, "python run.py --mode local")
     assert f"{done} tasks, " in again.stdout and again.returncode == 0
-
-
-def test_a_refused_qsub_is_said_in_the_words_of_pbs(polaris, pbs):
-    project = polaris(queue="debug-scaling")
-    sweep(project, 8)
-    pbs.refuse("qsub: would exceed queue generic's per-user limit", 38, times=9)
-    done = user(project, "python run.py --mode blocks", pbs)
-    refused(done, "qsub: would exceed queue generic's per-user limit")
-    assert len(done.stdout.splitlines()) < 6
-    assert results(project) == [] and results(project, "failures.csv") == []

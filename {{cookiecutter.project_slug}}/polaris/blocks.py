@@ -268,10 +268,11 @@ class Blocks:
         ]
         if queued and self.mode == "blocks":
             self.provider.cancel(queued)
-        for manager in managers:
-            if manager["active"]:
-                self.executor._hold_manager(manager["manager"])
-        return not any(manager["tasks"] for manager in managers)
+        free = [manager["manager"] for manager in managers if manager["active"]]
+        for manager in free:
+            self.executor._hold_manager(manager)
+        # One that was free a moment ago may have been sent a task since.
+        return not free and not any(manager["tasks"] for manager in managers)
 
     def ids(self):
         """Jobs or process ids of the blocks, for whoever has to clear up after a run that was killed."""

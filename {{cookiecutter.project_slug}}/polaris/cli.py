@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -89,12 +90,19 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
         if args.dry_run:
             return _dry_run(config, args.mode)
         _refuse(_problems(config, mode))
-        return _run(config, mode, ensemble, summarize)
-    except (Refused, ValueError) as error:
-        if isinstance(error, ValueError) and "mode" not in str(error):
-            raise
+        status = _run(config, mode, ensemble, summarize)
+    except (Refused, machine.WrongMode) as error:
         print(error, file=sys.stderr)
-        return REFUSED
+        status = REFUSED
+    if os.environ.get("CHAIN") and status in (TASKS_FAILED, REFUSED):
+        print(f"the chain ends here: no later job would mend what this one left (status {status})")
+        status = DONE  # chain.sh's next job starts if this one fails
+    if ensemble.at_once:
+        # Threads of Parsl's may wait for what is gone by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _shown(path):
@@ -226,12 +234,14 @@ def _run(config, mode, ensemble, summarize):
         if ensemble.edited_since("apps.py") and ensemble.done:
             so_far = f"apps.py was edited since: the {_count(ensemble.done, 'result')} so far are kept"
             lines.append(f"{so_far}; to have them computed again, move {ensemble.folder}/ away")
+        status = DONE
         if ensemble.left:
-            status = _run_what_is_missing(config, mode, ensemble, summarize, lines, left)
+            status = _run_what_is_missing(config, mode, ensemble, lines, left)
         else:
             print(*lines, "nothing to do: every row has its result", sep="\n", flush=True)
-            status = _summarize_alone(config, ensemble, summarize)
         if ensemble.left == 0:
+            if ensemble.done:
+                status = _summarize(config, ensemble, summarize)
             if ensemble.failed:
                 status = status or TASKS_FAILED
                 failed = f"{ensemble.failed} of {ensemble.total} tasks failed"
@@ -241,19 +251,11 @@ def _run(config, mode, ensemble, summarize):
             print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
     finally:
         ensemble.let_go()
-    if ensemble.at_once:
-        # Threads of Parsl's may wait for what is gone by now.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    if os.environ.get("CHAIN") and status in (TASKS_FAILED, REFUSED):
-        print(f"the chain ends here: no later job would mend what this one left with {status}")
-        status = DONE  # chain.sh starts the next job if this one fails
     return status
 
 
-def _run_what_is_missing(config, mode, ensemble, summarize, lines, left):
-    """Load Parsl, run the missing tasks on it, sum up, and leave no block behind."""
+def _run_what_is_missing(config, mode, ensemble, lines, left):
+    """Load Parsl, run the missing tasks on it, and leave no block behind."""
     import parsl
 
     from .blocks import Blocks, clear_up, losses
@@ -292,8 +294,6 @@ def _run_what_is_missing(config, mode, ensemble, summarize, lines, left):
             tasks = f"{ensemble.left} of {ensemble.total} tasks left"
             print(f"stopped by {ensemble.stopping}", flush=True)
             print(f"unfinished: {tasks}; {again} goes on from here", flush=True)
-        elif ensemble.done and status == DONE:
-            status = _summarize(ensemble, summarize)
     finally:
         if view:
             view.close()
@@ -306,15 +306,27 @@ def _run_what_is_missing(config, mode, ensemble, summarize, lines, left):
     return status
 
 
-def _summarize(ensemble, summarize):
-    """Call the user's summarize; a mistake in it is said, and takes nothing from the results."""
+def _summarize(config, ensemble, summarize):
+    """Call the user's summarize; a mistake in it is said, and takes nothing from the results.
+
+    Its apps run in this process: the nodes are given back by now, and a block need not be waited for.
+    """
+    import parsl
+    from parsl.executors import ThreadPoolExecutor
 
     def call(app, arguments):
         futures = [app(*each) for each in arguments]
         return [future.result() for future in futures]
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    here = parsl.Config(
+        executors=[ThreadPoolExecutor(label="here")],
+        run_dir=os.fspath(config.run_dir),
+        initialize_logging=False,
+    )
     try:
-        made = summarize(ensemble.results(), call, ensemble.folder)
+        with parsl.load(here):
+            made = summarize(ensemble.results(), call, ensemble.folder)
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[1]
         place = f"{_shown(at.filename)} line {at.lineno}: {type(error).__name__}: {error}"
@@ -323,16 +335,6 @@ def _summarize(ensemble, summarize):
     if made:
         print(f"picture: {os.path.relpath(made)}")
     return DONE
-
-
-def _summarize_alone(config, ensemble, summarize):
-    """The same where no worker is needed for anything else: by Parsl in this process."""
-    import parsl
-    from parsl.executors import ThreadPoolExecutor
-
-    alone = parsl.Config(executors=[ThreadPoolExecutor(label="here")], run_dir=os.fspath(config.run_dir))
-    with parsl.load(alone):
-        return _summarize(ensemble, summarize)
 
 
 def _dry_run(config, mode):

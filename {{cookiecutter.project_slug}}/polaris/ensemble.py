@@ -255,7 +255,7 @@ class Ensemble:
             Table(self.failures_file, "w", [*self.inputs, "line", "reason", "trace"]) as failures,
         ):
             self._results, self._failures = results, failures
-            more = True
+            more, quiet = True, 0
             while more or in_flight:
                 while more and self.stopping is None and len(in_flight) < window:
                     line, row = next(rows, (None, None))
@@ -267,8 +267,11 @@ class Ensemble:
                         raise Refused(f"run.py: task() must return what the app returns, not {future!r}")
                     in_flight[future] = (line, row)
                     future.add_done_callback(ended.put)
-                if self.stopping is not None and (self.at_once or (blocks.drained() and ended.empty())):
-                    break
+                if self.stopping is not None:
+                    # A second look, a tick later: a result may have been on its way from the interchange.
+                    quiet = quiet + 1 if not self.at_once and blocks.drained() and ended.empty() else 0
+                    if self.at_once or quiet == 2:
+                        break
                 self._record(ended, in_flight, blocks)
                 blocks.watch(self)
                 view.update(self)
@@ -377,6 +380,7 @@ class Ensemble:
             self.holding = False
             with contextlib.suppress(OSError):
                 self.lock_file.unlink()
+                self.folder.rmdir()  # where nothing came of it
 
     def edited_since(self, file):
         """Whether a source file is another than the one that made the results so far; noted for next time."""

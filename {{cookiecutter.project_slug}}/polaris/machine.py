@@ -18,13 +18,17 @@ from . import facts
 MODES = ("local", "job", "blocks")
 
 
+class WrongMode(ValueError):
+    """A mode that cannot work here."""
+
+
 def choose_mode(mode="auto"):
     """Resolve "auto": "job" inside a PBS job, "blocks" where PBS can be asked for nodes, else "local"."""
     if mode == "auto":
         inside = os.environ.get("PBS_NODEFILE") is not None
         mode = "job" if inside else "blocks" if shutil.which("qsub") else "local"
     if mode not in MODES:
-        raise ValueError(f"mode {mode!r} is none of auto, {', '.join(MODES)}")
+        raise WrongMode(f"mode {mode!r} is none of auto, {', '.join(MODES)}")
     return mode
 
 
@@ -32,7 +36,7 @@ def nodes_of_job():
     """Host names of the PBS job's nodes, in PBS's order, each once."""
     nodefile = os.environ.get("PBS_NODEFILE")
     if nodefile is None:
-        raise ValueError("mode 'job' works inside a PBS job alone: there is no $PBS_NODEFILE here")
+        raise WrongMode("mode 'job' works inside a PBS job alone: there is no $PBS_NODEFILE here")
     return list(dict.fromkeys(Path(nodefile).read_text().split()))
 
 
