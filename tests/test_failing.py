@@ -146,7 +146,7 @@ def test_a_failed_task_has_its_reason_in_a_line_and_its_trace_in_a_file(project)
 def test_a_result_that_lacks_an_output_is_no_result(project):
     """Recorded as done, it would never be computed again."""
     sweep(project, 30)
-    edit(project, "run.py", '    "energy",\n', '    "enthalpy",\n')
+    edit(project, "run.py", '"energy", ', '"enthalpy", ')
     refused(user(project, "python run.py --mode local"), "OUTPUTS names enthalpy", "it has magnetization, ")
     assert results(project) == []
     edit(project, "run.py", "return apps.ising(**row)", "apps.ising(**row)")

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -54,7 +55,7 @@ class Case:
         self.project, self.pbs = project, pbs
         (project / "apps.py").write_text(APPS.format(ledger=str(project / "ledger")))
         text = (project / "run.py").read_text()
-        text = re.sub(r"OUTPUTS = \(.*?\n\)", 'OUTPUTS = ("value",)', text, flags=re.DOTALL)
+        text = re.sub(r"OUTPUTS = \(.*\)", 'OUTPUTS = ("value",)', text)
         (project / "run.py").write_text(
             text.replace("OUTPUTS, task, summarize)", "OUTPUTS, task, lambda *_: None)")
         )
@@ -186,6 +187,19 @@ def test_before_the_end_of_the_walltime_no_task_is_started(on_pbs):
     edit(case.project, "polaris/facts.py", "SHORTEST_MARGIN = 291", "SHORTEST_MARGIN = 120")
     assert case.pbs.wait(case.qsub(), 60)["Exit_status"] == 0, case.said()
     case.settled(killed=0)
+
+
+def test_the_end_of_a_job_is_known_without_qstat(bake, tmp_path):
+    """Where PBS does not answer: the walltime of driver.pbs, from when PBS wrote the node file."""
+    project = bake(walltime="0:40:00").project_path
+    nodefile = tmp_path / "nodes"
+    nodefile.write_text("x3001c0s1b0n0\n")
+    os.utime(nodefile, (1_000_000, 1_000_000))
+    ask = [sys.executable, "-c", "from polaris import machine; print(machine.end_of_job())"]
+    env = user_env(tmp_path)
+    assert run(ask, project, env=env).stdout == "None\n"
+    inside = {**env, "PBS_JOBID": "1.polaris-pbs-01", "PBS_NODEFILE": str(nodefile)}
+    assert run(ask, project, env=inside).stdout == f"{1_000_000 + 2400.0}\n"
 
 
 def test_the_margin_is_learnt_from_the_tasks(on_pbs):

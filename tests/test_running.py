@@ -221,6 +221,12 @@ def test_an_executable_on_each_gpu_writes_into_files_of_its_own(polaris, pbs):
         host, gpu = output.read_text().splitlines()
         assert host == ended["nodes"][0] and re.match(r"GPU [0-3]: NVIDIA A100", gpu)
     assert {row["status"] for row in results(project)} == {"done"}
+    for row in results(project):  # an executable's row, too, says where it ran and how long
+        assert (
+            TABLE[row["gpu"]] == row["cores"]
+            and row["host"] == ended["nodes"][0]
+            and float(row["seconds"]) > 0
+        )
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_file(project):

@@ -76,10 +76,10 @@ def blocks_that_never_work(executor, status):
 
 
 def timed(function, args, kwargs):
-    """Run on a worker in place of the app: its result, and when and where it ran."""
-    start = time.time()
+    """Run on a worker in place of the app: its result, and where and how long (seconds) it ran."""
+    start = time.perf_counter()
     result = deserialize(function)(*args, **kwargs)
-    return result, {"start": start, "end": time.time(), **machine.where()}
+    return result, {**machine.where(), "seconds": round(time.perf_counter() - start, 3)}
 
 
 class Executor(HighThroughputExecutor):
@@ -97,7 +97,7 @@ class Executor(HighThroughputExecutor):
                 outer.set_exception(error)
                 return
             result, outer.ran = inner.result()
-            self.longest = max(self.longest, outer.ran["end"] - outer.ran["start"])
+            self.longest = max(self.longest, outer.ran["seconds"])
             outer.set_result(result)
 
         inner.add_done_callback(unwrap)

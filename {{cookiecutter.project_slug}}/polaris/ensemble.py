@@ -23,6 +23,7 @@ from bisect import bisect_left
 from pathlib import Path
 
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
+PLACE = ("host", "gpu", "cores", "seconds")  # columns of results.csv that say where a task ran, and how long
 BEAT = 10  # seconds between signs of life in the lock file
 TICK = 0.5  # seconds between looks at signals and views while nothing ends
 
@@ -188,7 +189,7 @@ class Ensemble:
 
     @property
     def _header(self):
-        return [*self.inputs, *self.outputs, "status"]
+        return [*self.inputs, *self.outputs, *PLACE, "status"]
 
     def _check_results(self, problems):
         """Cut off a row that a killed run left half written; see that the columns are still the same."""
@@ -288,14 +289,14 @@ class Ensemble:
             line, row = in_flight.pop(future)
             error = future.exception()
             if error is None:
-                self._success(row, future.result(), retried=future.task_record["try_id"] > 0)
+                self._success(row, future.result(), future.task_record)
             elif not blocks.broken():  # else it is no failure of the row's own: it stays missing
                 self._failure(line, row, error, future.stderr)
             future = None if ended.empty() else ended.get()
         self._results.flush()
         self._failures.flush()
 
-    def _success(self, row, result, retried):
+    def _success(self, row, result, task):
         result = result if isinstance(result, dict) else {}
         missing = [name for name in self.outputs if name not in result]
         if missing:
@@ -307,7 +308,9 @@ class Ensemble:
             )
         # One line a row, whatever the text: what a killed run left half written ends without a newline.
         outputs = [" ".join(v.split()) if isinstance(v := result[name], str) else v for name in self.outputs]
-        self._results.writerow([*row.values(), *outputs, "retried" if retried else "done"])
+        ran = getattr(task.get("exec_fu"), "ran", {})  # see polaris.blocks.timed
+        place = [ran.get(name, "") for name in PLACE]
+        self._results.writerow([*row.values(), *outputs, *place, "retried" if task["try_id"] else "done"])
         self.done += 1
 
     def _failure(self, line, row, error, stderr):
