@@ -401,6 +401,22 @@ def test_workers_that_die_at_their_start_end_the_run(on_pbs):
     case.settled(killed=0)
 
 
+def test_an_interchange_that_is_killed_ends_the_run(case):
+    """Parsl itself would wait for it forever."""
+    case.rows(30, 300)
+    running = case.start()
+    case.until(lambda: len(case.recorded()) >= 3)
+    (interchange,) = [pid for pid, words in case.processes().items() if "interchange" in words]
+    os.kill(int(interchange), signal.SIGKILL)
+    assert running.wait(30) == 75, case.said()
+    assert (
+        "Parsl's interchange ended (-9)" in case.said() and "python run.py goes on from here" in case.said()
+    )
+    killed = case.killed()
+    assert case.user("python run.py --mode local").returncode == 0
+    case.settled(killed)
+
+
 # --- 6: the user ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_with_a_block_running_and_one_in_the_queue(on_pbs, presses):

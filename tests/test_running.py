@@ -5,9 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
-from conftest import results, run, sweep, user
+from conftest import Terminal, results, run, sweep, user
 
 pytestmark = pytest.mark.slow
 
@@ -240,6 +241,31 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_file(project):
     if shutil.which("script"):
         seen = user(project, "script -qec 'python run.py --mode local' /dev/null").stdout
         assert "\x1b[" in seen and "done 4, failed 0" in seen
+
+
+def test_status_from_another_terminal(polaris, pbs):
+    """While blocks wait, while they work, and afterwards; asked as often as one likes, PBS hears nothing of it."""
+    project = polaris(nodes="1")
+    sweep(project, 60, sweeps=3000)
+    pbs.hold_jobs = True
+    terminal = Terminal(["bash", "-c", "source activate.sh && python run.py"], project, pbs.env())
+    terminal.until(r"block 0 \(job 0\) waits since \d\d:\d\d")
+    asked = len(pbs.calls())
+    deadline = time.monotonic() + 30
+    while "block 0 (job 0) waits" not in (said := user(project, "python run.py --status", pbs).stdout):
+        assert time.monotonic() < deadline, said
+        time.sleep(1)
+    assert (
+        "mode blocks, process " in said
+        and "done 0, failed 0, left 60 of 60" in said
+        and "workers 0 of 4" in said
+    )
+    pbs.hold_jobs = False
+    terminal.until("workers 4 of 4")
+    assert terminal.wait(90) == 0
+    assert len([c for c in pbs.calls()[asked:] if c[0] == "qstat"]) <= 3, "PBS is asked once a minute"
+    said = user(project, "python run.py --status", pbs).stdout
+    assert "no run goes on here" in said and "done 60, failed 0, left 0 of 60" in said
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(project):

@@ -168,6 +168,8 @@ class Blocks:
         self.workers = self.provider.max_blocks * self.provider.nodes_per_block * self.per_node
         self.end = machine.end_of_job()
         self.next_look = time.monotonic() + 10
+        self.next_sight = 0.0
+        self.since = {}  # (block, state) -> when it was first seen so
         self.worked = False
 
     def expected(self):
@@ -178,6 +180,25 @@ class Blocks:
             return f"{jobs} in queue {self.provider.queue}, {self.per_node} workers a node"
         where = "this machine" if self.mode == "local" else f"{nodes} node(s)"
         return f"{self.workers} workers on {where}"
+
+    def around(self):
+        """Lines about what surrounds the tasks: workers, blocks, time left. PBS is not asked for them."""
+        managers = self.executor.connected_managers()
+        workers = sum(manager["worker_count"] for manager in managers)
+        lines = [f"workers {workers} of {self.workers or workers}"]
+        for job, about in list(self.provider.resources.items()) if self.mode == "blocks" else ():
+            state, block = about["status"].state, self.executor.job_ids_to_block.get(job, "?")
+            if about["status"].terminal:
+                continue
+            since = self.since.setdefault((job, state), time.time())
+            words = {JobState.PENDING: "waits", JobState.RUNNING: "runs", JobState.HELD: "is held"}
+            line = f"block {block} (job {job.split('.')[0]}) {words.get(state, state.name.lower())}"
+            line += f" since {time.strftime('%H:%M', time.localtime(since))}"
+            waits = state != JobState.RUNNING and about["status"].message
+            lines.append(f"{line}: {waits.strip()}" if waits else line)
+        if self.end is not None:
+            lines.append(f"the job ends at {time.strftime('%H:%M', time.localtime(self.end))}")
+        return lines
 
     def asked(self):
         """Whether the first block was asked for, and the answer is there."""
@@ -191,7 +212,7 @@ class Blocks:
 
     def watch(self, run):
         """Called by the engine every tick: stop it in time for the end of the job, or where nothing works."""
-        run.note_blocks(self.ids())
+        run.note(self.ids())
         now = time.time()
         if self.end is not None and now > self.end - self.margin():
             if run.stopping is None:
@@ -206,6 +227,9 @@ class Blocks:
             if run.stopping is None:
                 run.stop("no workers")
             run.at_once = True
+        elif time.monotonic() > self.next_sight:
+            self.next_sight = time.monotonic() + 5
+            run.around = answered(self.around) or run.around
         self.worked = self.worked or run.ended > 0
         if time.monotonic() < self.next_look:
             return
@@ -257,6 +281,9 @@ class Blocks:
 
     def drained(self):
         """Hold back every waiting task and block, then say whether no task runs any more."""
+        return answered(self._hold_back) or False
+
+    def _hold_back(self):
         self.provider.max_blocks = self.provider.init_blocks = 0
         managers = self.executor.connected_managers()
         connected = {manager["block_id"] for manager in managers}
@@ -291,6 +318,18 @@ class Blocks:
         if left and not all(self.provider.cancel(left)) and self.mode == "blocks":
             return f"blocks may still be in PBS; delete them: qdel {' '.join(left)}"
         return None
+
+
+def answered(question):
+    """The answer of a function that asks Parsl's interchange; None if it takes longer than 3 s.
+
+    PBS may have killed the interchange a moment ago, Parsl would wait for it forever, and PBS gives us 10 s.
+    """
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(question()), daemon=True)
+    asking.start()
+    asking.join(3)
+    return answers[0] if answers else None
 
 
 def drain_period(walltime, margin):

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import importlib.metadata
+import json
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ import traceback
 from pathlib import Path
 
 from . import checks, facts, machine, views
-from .ensemble import WINDOW, Ensemble, Refused, unused_columns
+from .ensemble import WINDOW, Ensemble, Refused, in_words, unused_columns
 
 PROJECT = Path(__file__).resolve().parent.parent
 DONE, TASKS_FAILED, REFUSED, UNFINISHED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -74,6 +75,7 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
         "auto: job inside a job, blocks where there is a qsub, else local",
     )
     parser.add_argument("--check", action="store_true", help="say what is wrong with the settings")
+    parser.add_argument("--status", action="store_true", help="say how far a run in this folder is")
     parser.add_argument("--dry-run", action="store_true", help="print the script that would be submitted")
     parser.add_argument("--jobs", type=int, help=argparse.SUPPRESS)  # chain.sh, before it submits so many
     args = parser.parse_args(argv)
@@ -87,6 +89,8 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
             machine.nodes_of_job()
         if args.check:
             return _check(config, mode, ensemble, args.jobs)
+        if args.status:
+            return _status(ensemble)
         if args.dry_run:
             return _dry_run(config, args.mode)
         _refuse(_problems(config, mode))
@@ -217,6 +221,23 @@ def _check(config, mode, ensemble, jobs):
     return REFUSED if fatal else DONE
 
 
+def _status(ensemble):
+    """What a run that goes on last wrote about itself, else what the results say; neither is disturbed."""
+    try:
+        run = json.loads(ensemble.lock_file.read_text())
+        age = time.time() - ensemble.lock_file.stat().st_mtime
+        job = f", PBS job {run['job']}" if run["job"] else ""
+        print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
+        print(*run.get("lines", []), sep="\n")
+        if age > 60:
+            print(f"no sign of life for {in_words(age)}: it was killed, or its node died; run again to go on")
+    except (OSError, ValueError):
+        ensemble.plan()
+        print("no run goes on here")
+        print(f"{ensemble.inputs_file}: {ensemble.text()}")
+    return DONE
+
+
 # --- running -------------------------------------------------------------------------------------
 def _run(config, mode, ensemble, summarize):
     """Hold the results, plan, run what is missing, sum up; returns the status."""
@@ -247,7 +268,7 @@ def _run(config, mode, ensemble, summarize):
                 failed = f"{ensemble.failed} of {ensemble.total} tasks failed"
                 print(f"{failed}: {ensemble.failures_file} says why; running again tries them again; "
                       f"the last one: {ensemble.last_failure}")  # fmt: skip
-            seconds = views.seconds_in_words(time.monotonic() - start)
+            seconds = in_words(time.monotonic() - start)
             print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
     finally:
         ensemble.let_go()

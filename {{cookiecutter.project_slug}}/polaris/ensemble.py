@@ -142,6 +142,8 @@ class Ensemble:
         self.stopping = None  # why no further task is handed out; None while they are
         self.at_once = False  # whether to leave without waiting for the running ones
         self.last_failure = None
+        self.around = []  # lines about workers and blocks, from whoever watches them
+        self.start = time.monotonic()
         self.holding = False
         self.strangers = 0  # rows of results.csv that the input no longer has
 
@@ -182,6 +184,15 @@ class Ensemble:
     def ended(self):
         """Tasks that ended in this run."""
         return self.done + self.failed - len(self.done_before)
+
+    def text(self):
+        """How far the run is, in one line."""
+        elapsed = max(time.monotonic() - self.start, 1e-6)
+        text = f"done {self.done}, failed {self.failed}, left {self.left} of {self.total}"
+        if self.ended and self.left:
+            to_go = in_words(self.left * elapsed / self.ended)
+            text += f"; {self.ended / elapsed:.2g} tasks/s, {to_go} to go"
+        return text
 
     @property
     def left(self):
@@ -339,7 +350,7 @@ class Ensemble:
             except FileExistsError:
                 left = self._other_run()
             self.holding = True
-            self.note_blocks([], always=True)
+            self.note([], always=True)
         except OSError as error:
             raise Refused(f"{error.filename}: {error.strerror}: results cannot be written there") from None
         return left
@@ -368,10 +379,10 @@ class Ensemble:
             )
         return other
 
-    def note_blocks(self, blocks, always=False):
-        """Write down which blocks the run has, for whoever clears up if it is killed; a sign of life, too."""
+    def note(self, blocks, always=False):
+        """Write down how the run goes, for `--status`, and its blocks, for who clears up if it is killed."""
         if always or blocks != self.mine["blocks"] or self.beat():
-            self.mine["blocks"] = blocks
+            self.mine |= {"blocks": blocks, "lines": [] if always else [self.text(), *self.around]}
             new = self.lock_file.with_suffix(".new")
             new.write_text(json.dumps(self.mine))
             os.replace(new, self.lock_file)
@@ -443,6 +454,15 @@ class Table:
     def __exit__(self, *_):
         with contextlib.suppress(OSError):  # said by flush already
             self.file.close()
+
+
+def in_words(seconds):
+    """3725 -> "1 h 2 min"; 45 -> "45 s"."""
+    seconds = int(seconds)
+    if seconds < 100:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _runs(pid):

@@ -8,55 +8,49 @@ import time
 from .ensemble import Clock
 
 
-def seconds_in_words(seconds):
-    """3725 -> "1 h 2 min"; 45 -> "45 s"."""
-    seconds = int(seconds)
-    if seconds < 100:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
 class Lines:
     """Progress as plain lines, one a minute: for the log of a job."""
 
     def __init__(self, every=60):
-        self.due, self.start = Clock(every), time.monotonic()
+        self.due = Clock(every)
 
     def update(self, run, last=False):
         if last or self.due():
-            print(f"{time.strftime('%H:%M:%S')} {self.text(run)}", flush=True)
-
-    def text(self, run):
-        ended = run.done + run.failed - len(run.done_before)
-        elapsed = max(time.monotonic() - self.start, 1e-6)
-        text = f"done {run.done}, failed {run.failed}, left {run.left} of {run.total}"
-        if ended and run.left:
-            text += f"; {ended / elapsed:.2g} tasks/s, {seconds_in_words(run.left * elapsed / ended)} to go"
-        return text
+            around = [] if last else run.around + failure(run)
+            print(f"{time.strftime('%H:%M:%S')} {'; '.join([run.text(), *around])}", flush=True)
 
     def close(self):
         pass
 
 
-class Bar(Lines):
-    """The same on a terminal, as one line that moves."""
+class Bar:
+    """The same on a terminal: a bar that moves, and below it workers, blocks and the last failure."""
 
     def __init__(self):
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
 
-        super().__init__()
-        self.progress = Progress(BarColumn(), TextColumn("{task.description}"))
-        self.task = self.progress.add_task("starting workers", total=1)
-        self.progress.start()
+        self.bar = Progress(BarColumn(), TextColumn("{task.description}", markup=False))
+        self.task = self.bar.add_task("starting workers", total=1)
+        self.live = Live(self.bar, refresh_per_second=2)
+        self.live.start()
 
     def update(self, run, last=False):
-        ended = run.done + run.failed
-        text = self.text(run) if ended > len(run.done_before) or last else "waiting for the first result"
-        self.progress.update(self.task, total=run.total, completed=ended, description=text)
+        from rich.console import Group
+        from rich.text import Text
+
+        text = run.text() if run.ended or last else "waiting for the first result"
+        self.bar.update(self.task, total=run.total, completed=run.done + run.failed, description=text)
+        below = [] if last else run.around + failure(run)
+        self.live.update(Group(self.bar, Text("\n".join(below))) if below else self.bar)
 
     def close(self):
-        self.progress.stop()
+        self.live.stop()
+
+
+def failure(run):
+    """The last failure of a run, as a list of one line or none."""
+    return [f"last failure: {run.last_failure}"] if run.last_failure else []
 
 
 def progress():
