@@ -429,6 +429,7 @@ def test_ctrl_c_with_a_block_running_and_one_in_the_queue(on_pbs, presses):
         time.sleep(0.3)
     assert terminal.wait(40) == 130, terminal.seen
     assert "python run.py goes on from here" in terminal.seen and "Traceback" not in terminal.seen
+    assert "may still be in PBS" not in terminal.seen
     killed = case.killed()
     assert killed == 0 or presses == 2
     case.nothing_left()
