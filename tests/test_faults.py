@@ -157,7 +157,7 @@ class Case:
             except OSError:
                 continue
             ours = str(self.project) in words or where.startswith(str(self.project))
-            if ours and "pytest" not in words:
+            if ours:
                 found[folder.name] = words
         return found
 
@@ -346,7 +346,10 @@ def test_a_refused_qsub_is_one_line_and_nothing_else(on_pbs):
     case = on_pbs().rows(8)
     case.pbs.refuse("qsub: would exceed queue generic's per-user limit", 38, times=9)
     done = case.user("python run.py --mode blocks")
-    assert (done.returncode, done.stdout) == (2, "qsub: would exceed queue generic's per-user limit\n")
+    assert done.returncode == 2 and done.stdout == (
+        "qsub: would exceed queue generic's per-user limit: 2 node(s) for 0:05:00 in queue debug; "
+        "mend config.py or wait, then run again\n"
+    )
     assert len(case.pbs.refusals) == 1 and case.ledger() == []
     case.pbs.refuse("", 0, times=0)
     SUMS.update(faults=1)
@@ -437,6 +440,18 @@ def test_ctrl_c_with_a_block_running_and_one_in_the_queue(on_pbs, presses):
     case.settled(killed)
 
 
+def test_results_that_are_moved_away_under_a_run(case):
+    case.rows(200, 300)
+    running = case.start()
+    case.until(lambda: case.recorded())
+    shutil.move(case.project / "results", case.project / "away")
+    assert (
+        running.wait(40) == 2 and "results/ was moved or deleted while this run wrote into it" in case.said()
+    )
+    SUMS.update(faults=1)
+    case.nothing_left()
+
+
 def test_the_terminal_drops(on_pbs):
     case = on_pbs(nodes="1").rows(60, 600)
     terminal = Terminal(
@@ -463,6 +478,44 @@ def test_two_runs_in_one_folder(case):
     ), second.stdout
     assert first.wait(60) == 0
     case.settled(killed=0)
+
+
+def test_of_several_runs_that_start_at_once_one_holds_the_folder(bake, tmp_path):
+    """Also where a killed run's lock lies in the way; 12 rounds of three."""
+    project = bake().project_path
+    script = """
+import sys, time
+from polaris.ensemble import Ensemble, Refused
+run = Ensemble("x", {}, (), None, folder=sys.argv[1])
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+try:
+    run.hold("local")
+    print("held", flush=True)
+    time.sleep(1)
+    run.let_go()
+except Refused as refusal:
+    print(refusal)
+"""
+    (project / "run.py").write_text(script)  # by its name a process is known as a run
+    dead = {
+        "host": os.uname().nodename,
+        "pid": 2**22 - 1,
+        "job": None,
+        "mode": "local",
+        "since": "then",
+        "blocks": [],
+    }
+    for round in range(12):
+        folder = tmp_path / str(round)
+        folder.mkdir()
+        if round % 2:
+            (folder / "running.json").write_text(json.dumps(dead))
+        at = str(time.time() + 0.5)
+        command = [sys.executable, "run.py", str(folder), at]
+        runs = [subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        said = [each.communicate(timeout=30)[0] for each in runs]
+        assert sorted(line.split()[0] for line in said) == ["another", "another", "held"], said
+        assert not folder.exists() or not list(folder.iterdir())
 
 
 # --- 7: kills, disks, files ----------------------------------------------------------------------

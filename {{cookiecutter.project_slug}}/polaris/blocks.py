@@ -214,6 +214,8 @@ class Blocks:
             line += f" since {time.strftime('%H:%M', time.localtime(since))}"
             waits = state != JobState.RUNNING and about["status"].message
             lines.append(f"{line}: {waits.strip()}" if waits else line)
+        if _lost:
+            lines.append(f"{len(_lost)} tries lost with a worker, node or block, and made again")
         if self.end is not None:
             lines.append(f"the job ends at {time.strftime('%H:%M', time.localtime(self.end))}")
         return lines
@@ -280,7 +282,8 @@ class Blocks:
         messages = [state.message or "" for _, state in status] + [error]
         said = re.findall(r"qsub: .*", "\n".join(messages))
         if said:
-            return said[-1]
+            block = f"{self.provider.nodes_per_block} node(s) for {self.provider.walltime}"
+            return f"{said[-1]}: {block} in queue {self.provider.queue}; mend config.py or wait, then run again"
         if "lost it" in error or "interchange" in error:
             return error
         what = "workers die at their start" if "workers die" in error else "ended before a worker connected"
@@ -355,17 +358,16 @@ def drain_period(walltime, margin):
     return max(30, int(facts.seconds(walltime) - margin))
 
 
-def clear_up(mode, ids, project):
+def clear_up(mode, ids, run_dir):
     """End the blocks of a run that was killed; returns those that were still there."""
+    if mode == "blocks":
+        return [job for job in ids if machine.output("qdel", job) is not None]
     ended = []
-    for block in ids:
-        if mode == "blocks":
-            if machine.output("qdel", block) is not None:
-                ended.append(block)
-        else:
-            # A process of that number that is not ours is none of our business.
-            with contextlib.suppress(OSError, ValueError):
-                if project in Path(f"/proc/{int(block)}/cmdline").read_text():
-                    os.killpg(os.getpgid(int(block)), signal.SIGTERM)
-                    ended.append(block)
+    # A worker pool whose interchange died as it connected would wait for it forever.
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            if "process_worker_pool.py" in command and f"--logdir={run_dir}/" in command:
+                os.killpg(os.getpgid(int(process.name)), signal.SIGTERM)
+                ended.append(f"process {process.name}")
     return ended

@@ -55,7 +55,8 @@ def check(settings, *, submitting=False, ask=None):
         given = getattr(settings, name)
         if given is not None:
             if not re.fullmatch(r"0|[1-9][0-9]{0,5}", str(given)) or isinstance(given, bool):
-                problems.append(Problem(name, given, "is not a whole number", "1"))
+                mend = str(facts.SHORTEST_MARGIN) if name == "margin" else "1"
+                problems.append(Problem(name, given, "is not a whole number from 0 to 999999", mend))
                 given = None
             settings = settings._replace(**{name: given if given is None else int(given)})
     for name in ("account", "queue", "walltime", "filesystems", "conda_version", "cpu_affinity"):

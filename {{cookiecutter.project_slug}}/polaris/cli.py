@@ -282,7 +282,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
     from .blocks import Blocks, clear_up, losses
 
     if left:
-        ended = clear_up(left["mode"], left["blocks"], str(PROJECT))
+        ended = clear_up(left["mode"], left["blocks"], os.path.abspath(config.run_dir))
         if ended:
             lines.append(f"ended what a killed run had left: {', '.join(ended)}")
     try:
@@ -297,6 +297,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
         blocks = Blocks(dfk, mode, config.margin)
         while not (blocks.asked() or ensemble.stopping):  # a refused qsub is all that is said then
             time.sleep(0.1)
+        ensemble.note(blocks.ids())
         if not blocks.broken():
             lines.append(f"mode {mode}: {blocks.expected()}; Parsl's logs: {_shown(dfk.run_dir)}")
             print(*lines, sep="\n", flush=True)

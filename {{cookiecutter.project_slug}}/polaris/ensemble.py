@@ -341,27 +341,44 @@ class Ensemble:
         Returns what a killed run left in the way: {"mode": ..., "blocks": [...]}, or None.
         """
         self.mine = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("PBS_JOBID")}
-        self.mine |= {"mode": mode, "since": time.strftime("%Y-%m-%d %H:%M:%S"), "blocks": []}
+        self.mine |= {"mode": mode, "since": time.strftime("%Y-%m-%d %H:%M:%S"), "blocks": [], "lines": []}
         left = None
         try:
             self.folder.mkdir(exist_ok=True)
+            new = self.lock_file.with_suffix(f".{self.mine['host']}-{self.mine['pid']}")
+            new.write_text(json.dumps(self.mine))
             try:
-                os.close(os.open(self.lock_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            except FileExistsError:
-                left = self._other_run()
-            self.holding = True
-            self.note([], always=True)
+                while not self.holding:
+                    # A link to a whole file: of several runs that start at once, one succeeds.
+                    try:
+                        os.link(new, self.lock_file)
+                        self.holding = True
+                    except FileExistsError:
+                        with contextlib.suppress(FileNotFoundError):  # another one was quicker
+                            left = self._take_from_the_dead(new.with_suffix(".dead")) or left
+            finally:
+                new.unlink()
         except OSError as error:
             raise Refused(f"{error.filename}: {error.strerror}: results cannot be written there") from None
+        self.beat = Clock(BEAT)
         return left
 
-    def _other_run(self):
+    def _take_from_the_dead(self, aside):
+        """Move the lock of a dead run away and return what it said; Refused if that run lives."""
+        text = self.lock_file.read_text()
+        other = self._other_run(json.loads(text))
+        os.rename(self.lock_file, aside)
+        if aside.read_text() == text:
+            aside.unlink()
+            return other
+        # Since it was read, another run has taken the folder: that one's lock goes back.
+        os.link(aside, self.lock_file)
+        aside.unlink()
+        return None
+
+    def _other_run(self, other):
         """What the lock of another run says, if that run is dead; Refused if it lives."""
         seen = os.stat(self.lock_file).st_mtime_ns
-        try:
-            other = json.loads(self.lock_file.read_text())
-        except ValueError:
-            return None  # killed as it wrote its first line
         alive = other["host"] == self.mine["host"] and _runs(other["pid"])
         if other["job"] is not None and other["job"] == self.mine["job"]:
             alive = False  # PBS started this very job again
@@ -379,10 +396,12 @@ class Ensemble:
             )
         return other
 
-    def note(self, blocks, always=False):
+    def note(self, blocks):
         """Write down how the run goes, for `--status`, and its blocks, for who clears up if it is killed."""
-        if always or blocks != self.mine["blocks"] or self.beat():
-            self.mine |= {"blocks": blocks, "lines": [] if always else [self.text(), *self.around]}
+        if blocks != self.mine["blocks"] or self.beat():
+            self.mine |= {"blocks": blocks, "lines": [self.text(), *self.around]}
+            if not self.lock_file.exists():
+                raise Refused(f"{self.folder}/ was moved or deleted while this run wrote into it; run again")
             new = self.lock_file.with_suffix(".new")
             new.write_text(json.dumps(self.mine))
             os.replace(new, self.lock_file)
