@@ -283,7 +283,8 @@ class Blocks:
         said = re.findall(r"qsub: .*", "\n".join(messages))
         if said:
             block = f"{self.provider.nodes_per_block} node(s) for {self.provider.walltime}"
-            return f"{said[-1]}: {block} in queue {self.provider.queue}; mend config.py or wait, then run again"
+            block += f" in queue {self.provider.queue}"
+            return f"{said[-1]}: {block}; mend config.py or wait, then run again"
         if "lost it" in error or "interchange" in error:
             return error
         what = "workers die at their start" if "workers die" in error else "ended before a worker connected"

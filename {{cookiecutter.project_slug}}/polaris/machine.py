@@ -72,7 +72,7 @@ def checkpoints(run_dir):
     """Parsl's checkpoints of earlier runs, without the half entry that a kill may have left in one."""
     from parsl.utils import get_all_checkpoints
 
-    folders = get_all_checkpoints(str(run_dir))
+    folders = [f for f in get_all_checkpoints(str(run_dir)) if os.path.exists(f"{f}/tasks.pkl")]
     for folder in folders:
         with open(Path(folder) / "tasks.pkl", "rb+") as file:
             good = 0
