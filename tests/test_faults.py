@@ -410,7 +410,7 @@ def test_an_interchange_that_is_killed_ends_the_run(case):
     case.rows(30, 300)
     running = case.start()
     case.until(lambda: len(case.recorded()) >= 3)
-    (interchange,) = [pid for pid, words in case.processes().items() if "interchange.py" in words]
+    (interchange,) = [pid for pid, words in case.processes().items() if "HTEX interchange" in words]
     os.kill(int(interchange), signal.SIGKILL)
     assert running.wait(30) == 75, case.said()
     assert (
