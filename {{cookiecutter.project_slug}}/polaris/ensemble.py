@@ -260,7 +260,7 @@ class Ensemble:
         rows = (
             (line, row)
             for line, row in read_rows(self.inputs_file, self.inputs)
-            if key_of(row) not in self.done_before and key_of(row) in self.keys
+            if (key := key_of(row)) not in self.done_before and key in self.keys
         )
         with (
             Table(self.results_file, "a", self._header) as results,
