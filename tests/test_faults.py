@@ -196,7 +196,7 @@ def test_the_end_of_a_job_is_known_without_qstat(bake, tmp_path):
     nodefile = tmp_path / "nodes"
     nodefile.write_text("x3001c0s1b0n0\n")
     os.utime(nodefile, (1_000_000, 1_000_000))
-    ask = [sys.executable, "-c", "from polaris import machine; print(machine.end_of_job())"]
+    ask = [sys.executable, "-c", "from polaris import machine; print(machine.times_of_job()[1])"]
     env = user_env(tmp_path)
     assert run(ask, project, env=env).stdout == "None\n"
     inside = {**env, "PBS_JOBID": "1.polaris-pbs-01", "PBS_NODEFILE": str(nodefile)}
@@ -314,7 +314,7 @@ def test_a_node_that_dies_costs_what_ran_on_it_and_nothing_else(on_pbs):
     ended = case.pbs.wait(job, 120)
     assert ended["Exit_status"] == 0, case.said()
     killed = len(case.ledger()) - len(case.ledger("end"))
-    assert 1 <= killed <= 4 and f"{killed} tries were lost with a worker, node or block" in case.said()
+    assert 1 <= killed <= 4 and f"{killed} tries lost with a worker, node or block" in case.said()
     case.settled(killed)
 
 

@@ -283,6 +283,8 @@ class View:
 run = Ensemble(sys.argv[1], {"x": int}, ("y",), task, sys.argv[2])
 class Blocks:
     drained = staticmethod(lambda: True)
+    failed_tries = staticmethod(lambda: ())
+    about_try = staticmethod(lambda task: {"try": 0})
     broken = staticmethod(lambda: False)
     def watch(self, run): pass
 run.hold("local"); run.plan(); run.run(View(), 1000, Blocks())

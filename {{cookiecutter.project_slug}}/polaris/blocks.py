@@ -12,6 +12,7 @@ import re
 import signal
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -25,19 +26,20 @@ from parsl.providers.torque.torque import translate_table
 from parsl.serialize import deserialize, serialize
 
 from . import facts, machine
+from .ensemble import in_words, one_line
 
 NEVER_STARTED = (JobState.FAILED, JobState.MISSING)
 SECONDS_BETWEEN_REFUSALS = 60  # before PBS is asked again for a block that it refused
 LOST_MANAGERS, LOST_WORKERS = 10, 3  # tries that a task may lose with its node or block, with its worker
 SAME_EVERY_TIME = (ImportError, NameError, SyntaxError, TypeError)
 
-
-_lost = []
+_failed = deque()  # tries that failed and that the engine has not recorded yet
+_lost = []  # tries that were lost with a worker, node or block, in this process
 
 
 def losses():
-    """How many tries were lost with a worker, node or block so far in this process."""
-    return len(_lost)
+    """In words, how many tries were lost with a worker, node or block so far in this process; or ""."""
+    return f"{len(_lost)} tries lost with a worker, node or block, and made again" if _lost else ""
 
 
 # --- parts of the Parsl configuration ------------------------------------------------------------
@@ -49,6 +51,7 @@ def retry_cost(error, task):
     the program would make every time is not tried again.
     """
     never = float("inf")
+    _failed.append((task["app_fu"], about_try(task, error)))
     if isinstance(error, SAME_EVERY_TIME):
         return never
     for kind, most in ((WorkerLost, LOST_WORKERS), (ManagerLost, LOST_MANAGERS)):
@@ -75,21 +78,43 @@ def blocks_that_never_work(executor, status):
         executor.set_bad_state_and_fail_all(TooManyJobFailuresError(str(ended[-1].message)))
 
 
+def about_try(task, error=None):
+    """What the record of tries says of a try that ended: {column of ensemble.RECORD: value}.
+
+    task: Parsl's record of the task. Times are seconds since the epoch, `submitted` by the clock of the
+    submit side, `started` and `ended` by the node's; a try that was lost has no start, and no worker but
+    where one worker alone was lost.
+    """
+    future = task.get("exec_fu")
+    about = {"app": task["func_name"], "try": task["try_id"], "status": "done" if error is None else "failed"}
+    about |= {"submitted": getattr(future, "submitted", "")} | getattr(future, "ran", {})
+    if error is not None:
+        about["cause"] = one_line(error)
+    if isinstance(error, WorkerLost | ManagerLost):
+        about |= {"status": "lost", "host": error.hostname, "ended": round(time.time(), 3)}
+        about["worker"] = getattr(error, "worker_id", "")
+    return about
+
+
 def timed(function, args, kwargs):
-    """Run on a worker in place of the app: its result, and where and how long (seconds) it ran."""
-    start = time.perf_counter()
+    """Run on a worker in place of the app: its result, and where, when and how long (seconds) it ran."""
+    began, start = time.time(), time.perf_counter()
     result = deserialize(function)(*args, **kwargs)
-    return result, {**machine.where(), "seconds": round(time.perf_counter() - start, 3)}
+    took = time.perf_counter() - start
+    block, worker = os.environ.get("PARSL_WORKER_BLOCK_ID", ""), os.environ.get("PARSL_WORKER_RANK", "")
+    when = {"started": round(began, 3), "ended": round(began + took, 3), "seconds": round(took, 3)}
+    return result, {"block": block, **machine.where(), "worker": worker, **when}
 
 
 class Executor(HighThroughputExecutor):
-    """HighThroughputExecutor that learns how long tasks take, whatever the app."""
+    """HighThroughputExecutor that learns where and how long tasks run, whatever the app."""
 
     longest = 0.0  # seconds, of a task so far
 
     def submit(self, func, resource_specification, *args, **kwargs):
         inner = super().submit(timed, resource_specification, serialize(func), args, kwargs)
         outer = Future()
+        outer.submitted = round(time.time(), 3)
 
         def unwrap(inner):
             error = inner.exception()
@@ -160,6 +185,9 @@ class PolarisProvider(PBSProProvider):
             if number in found:
                 state = translate_table.get(found[number].get("job_state"), JobState.UNKNOWN)
                 message = found[number].get("comment")
+                for name in ("stime", "obittime"):
+                    if name in found[number]:
+                        job[name] = machine.pbs_time(found[number][name])
             elif f"Unknown Job Id {number}" in err and job["status"].state == JobState.RUNNING:
                 state = JobState.COMPLETED  # ended, and already out of PBS's history
             elif f"Unknown Job Id {number}" in err:
@@ -181,11 +209,18 @@ class Blocks:
         self.provider = self.executor.provider
         self.per_node = int(self.executor.workers_per_node)
         self.workers = self.provider.max_blocks * self.provider.nodes_per_block * self.per_node
-        self.end = machine.end_of_job()
+        self.start, self.end = machine.times_of_job()
         self.next_look = time.monotonic() + 10
         self.next_sight = 0.0
         self.since = {}  # (block, state) -> when it was first seen so
+        self.told = {}  # block -> what the run's log last said of it
         self.worked = False
+
+    def about(self):
+        """For the run's log: how large a block is, and the job that runs this."""
+        nodes = self.provider.nodes_per_block
+        job = {"job_start": self.start, "job_nodes": machine.nodes_of_job() if self.start else []}
+        return {"nodes_per_block": nodes, "workers_per_node": self.per_node, "workers": self.workers, **job}
 
     def expected(self):
         """In words, what the run will have."""
@@ -196,29 +231,65 @@ class Blocks:
         where = "this machine" if self.mode == "local" else f"{nodes} node(s)"
         return f"{self.workers} workers on {where}"
 
-    def around(self):
-        """Lines about what surrounds the tasks: workers, blocks, time left. PBS is not asked for them."""
+    def look(self):
+        """What surrounds the tasks, as lines and for the run's log. PBS is not asked for it.
+
+        Returns (lines about workers, blocks and time left; {block: what it is}).
+        """
         managers = self.executor.connected_managers()
-        workers = sum(manager["worker_count"] for manager in managers)
-        lines = [f"workers {workers} of {self.workers or workers}"]
-        connected = {manager["block_id"] for manager in managers}
-        for job, about in list(self.provider.resources.items()) if self.mode == "blocks" else ():
+        workers, tasks = (sum(m[what] for m in managers) for what in ("worker_count", "tasks"))
+        lines = [f"workers {workers} of {self.workers}, running {tasks}"]
+        seen = {}
+        for job, about in list(self.provider.resources.items()):
             state, block = about["status"].state, self.executor.job_ids_to_block.get(job, "?")
-            if about["status"].terminal:
-                continue
-            if block in connected:
+            mine = [manager["worker_count"] for manager in managers if manager["block_id"] == block]
+            if mine and not about["status"].terminal:
                 state = JobState.RUNNING  # PBS is asked once a minute, Parsl's interchange knows at once
             since = self.since.setdefault((job, state), time.time())
+            seen[block] = {"job": job, "state": state.name, "workers": sum(mine)}
+            seen[block] |= {"start": about.get("stime"), "end": about.get("obittime")}
+            if about["status"].terminal or self.mode != "blocks":
+                continue
             words = {JobState.PENDING: "waits", JobState.RUNNING: "runs", JobState.HELD: "is held"}
             line = f"block {block} (job {job.split('.')[0]}) {words.get(state, state.name.lower())}"
-            line += f" since {time.strftime('%H:%M', time.localtime(since))}"
-            waits = state != JobState.RUNNING and about["status"].message
-            lines.append(f"{line}: {waits.strip()}" if waits else line)
+            line += f" since {time.strftime('%H:%M', time.localtime(since))}, "
+            ends = (about.get("stime") or since) + facts.seconds(self.provider.walltime)
+            if state == JobState.RUNNING:
+                line += f"{sum(mine)} workers, ends in {in_words(max(0, ends - time.time()))}"
+            else:
+                line += f"for {in_words(time.time() - since)}"
+                line += f": {about['status'].message.strip()}" if about["status"].message else ""
+            lines.append(line)
         if _lost:
-            lines.append(f"{len(_lost)} tries lost with a worker, node or block, and made again")
+            lines.append(losses())
         if self.end is not None:
-            lines.append(f"the job ends at {time.strftime('%H:%M', time.localtime(self.end))}")
-        return lines
+            left = in_words(max(0, self.end - time.time()))
+            lines.append(f"the job ends at {time.strftime('%H:%M', time.localtime(self.end))}, in {left}")
+        return lines, seen
+
+    def tell(self, run):
+        """Show in the run's view and note in its log how workers and blocks are."""
+        looked = answered(self.look)
+        if looked is not None:
+            run.around, seen = looked
+            for block, about in seen.items():
+                if about != self.told.get(block):
+                    run.log("block", block=block, **about)
+            self.told = seen
+
+    def last_look(self, run):
+        """Before the blocks are given back: ask PBS once more, when they started is in the report."""
+        with contextlib.suppress(Exception):  # PBS may not answer, or the interchange be gone
+            if self.mode == "blocks":
+                self.provider._status()
+            self.tell(run)
+
+    about_try = staticmethod(about_try)
+
+    def failed_tries(self):
+        """Yield (future of the app, {column of the record: value}) of tries that failed since last asked."""
+        while _failed:
+            yield _failed.popleft()
 
     def asked(self):
         """Whether the first block was asked for, and the answer is there."""
@@ -249,7 +320,7 @@ class Blocks:
             run.at_once = True
         elif time.monotonic() > self.next_sight:
             self.next_sight = time.monotonic() + 5
-            run.around = answered(self.around) or run.around
+            self.tell(run)
         self.worked = self.worked or run.ended > 0
         if time.monotonic() < self.next_look:
             return

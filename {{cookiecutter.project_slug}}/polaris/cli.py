@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -289,6 +290,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
         parsl_config = config.fresh_config(mode)
     except OSError as error:
         raise Refused(f"{_in_config('run_dir')} = {os.fspath(config.run_dir)!r}: {error.strerror}") from None
+    began = time.time()
     ensemble.on_signals()
     logging.raiseExceptions = False  # a full disk is said once, not by each log
     dfk = parsl.load(parsl_config)
@@ -299,14 +301,14 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             time.sleep(0.1)
         ensemble.note(blocks.ids())
         if not blocks.broken():
+            ensemble.log("start", began=began, **blocks.about(), **_about_run(config, mode, ensemble))
             lines.append(f"mode {mode}: {blocks.expected()}; Parsl's logs: {_shown(dfk.run_dir)}")
             print(*lines, sep="\n", flush=True)
             view = views.progress()
             ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks)
             view.close()
-        lost = losses()
-        if lost:
-            print(f"{lost} tries were lost with a worker, node or block, and made again")
+        if losses():
+            print(losses())
         if ensemble.stopping in (None, "no workers") and blocks.broken():
             status = UNFINISHED if ensemble.ended else REFUSED
             print(blocks.reason(), file=sys.stderr, flush=True)
@@ -321,11 +323,26 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             view.close()
         if not ensemble.at_once:
             with contextlib.suppress(Exception):
+                blocks.last_look(ensemble)
                 dfk.cleanup()
         warning = blocks.abandon() if ensemble.at_once else blocks.release()
         if warning:
             print(warning, file=sys.stderr)
+        if ensemble.run_number is not None:
+            ended = {"stopped": ensemble.stopping, "at_once": ensemble.at_once, "status": status}
+            with contextlib.suppress(OSError):  # a full disk was said before
+                ensemble.log("end", done=ensemble.done, failed=ensemble.failed, left=ensemble.left, **ended)
     return status
+
+
+def _about_run(config, mode, ensemble):
+    """What the report tells of a run: where it ran, by which settings and versions."""
+    where = {"mode": mode, "host": socket.gethostname(), "job": os.environ.get("PBS_JOBID")}
+    settings = {name: getattr(config, name) for name in OPTIONS}
+    versions = {"Python": sys.version.split()[0], "Parsl": importlib.metadata.version("parsl")}
+    versions["conda"] = os.environ.get("CONDA_PREFIX")
+    rows = {"input": ensemble.inputs_file, "total": ensemble.total, "done": ensemble.done}
+    return {**where, **rows, "settings": settings, "versions": versions}
 
 
 def _summarize(config, ensemble, summarize):
@@ -356,6 +373,7 @@ def _summarize(config, ensemble, summarize):
         return REFUSED
     if made:
         print(f"picture: {os.path.relpath(made)}")
+        ensemble.log("picture", path=os.path.relpath(made))
     return DONE
 
 

@@ -24,6 +24,12 @@ from pathlib import Path
 
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
 PLACE = ("host", "gpu", "cores", "seconds")  # columns of results.csv that say where a task ran, and how long
+# Columns of tasks.csv: every try of every task. Times are seconds since the epoch, `submitted` (to Parsl's
+# executor) by the clock of the submit side, `started` and `ended` by the node's.
+RECORD = (
+    "run", "line", "app", "try", "submitted", "started", "ended", "block", "host", "gpu", "worker", "cores",
+    "status", "cause",
+)  # fmt: skip
 BEAT = 10  # seconds between signs of life in the lock file
 TICK = 0.5  # seconds between looks at signals and views while nothing ends
 
@@ -138,6 +144,9 @@ class Ensemble:
         self.folder = Path(folder)
         self.results_file = self.folder / "results.csv"
         self.failures_file = self.folder / "failures.csv"
+        self.tasks_file = self.folder / "tasks.csv"
+        self.runs_file = self.folder / "runs.jsonl"
+        self.run_number = None  # of the runs in this folder, from 1
         self.lock_file = self.folder / "running.json"
         self.stopping = None  # why no further task is handed out; None while they are
         self.at_once = False  # whether to leave without waiting for the running ones
@@ -205,13 +214,8 @@ class Ensemble:
     def _check_results(self, problems):
         """Cut off a row that a killed run left half written; see that the columns are still the same."""
         if self.holding:
-            with open(self.results_file, "rb+") as file:
-                size = file.seek(0, os.SEEK_END)
-                tail_start = max(0, size - 65536)
-                file.seek(tail_start)
-                end = file.read(65536).rfind(b"\n") + 1
-                if tail_start + end < size:
-                    file.truncate(tail_start + end)
+            for path in (self.results_file, self.tasks_file, self.runs_file):
+                cut_off_half_a_line(path)
         with open(self.results_file, encoding="utf-8", newline="") as file:
             header = next(csv.reader(file), None)
         if header is not None and header != self._header:
@@ -235,17 +239,28 @@ class Ensemble:
                 if key_of(row) in self.keys:
                     yield {**row, **{name: _number(fields[name]) for name in self.outputs}}
 
+    def log(self, event, **about):
+        """Note an event of this run in runs.jsonl, for the report: one JSON object a line."""
+        if self.run_number is None:
+            with contextlib.suppress(OSError), open(self.runs_file, encoding="utf-8") as file:
+                self.run_number = 1 + max((event.get("run", 0) for event in events(file)), default=0)
+            self.run_number = self.run_number or 1
+        line = json.dumps({"run": self.run_number, "time": round(time.time(), 3), "event": event, **about})
+        with open(self.runs_file, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
     def run(self, view, window, blocks):
         """Submit what is missing and record what ends, until all is done or `stop` was called.
 
         view: an object with update(ensemble). blocks: an object with watch(ensemble), which may stop it;
         drained(), which holds back the tasks that wait and says whether none runs any more; broken(),
-        whether there are no workers and will be none.
+        whether there are no workers and will be none; failed_tries(), the record of tries that failed.
         """
         try:
             self._run(view, window, blocks)
         except OSError as error:
-            if error.filename not in (None, str(self.results_file), str(self.failures_file)):
+            ours = (self.results_file, self.failures_file, self.tasks_file, self.runs_file)
+            if error.filename not in (None, *map(str, ours)):
                 raise
             # The row that was half written is cut off by the next run.
             raise Refused(
@@ -265,8 +280,9 @@ class Ensemble:
         with (
             Table(self.results_file, "a", self._header) as results,
             Table(self.failures_file, "w", [*self.inputs, "line", "reason", "trace"]) as failures,
+            Table(self.tasks_file, "a", RECORD) as tries,
         ):
-            self._results, self._failures = results, failures
+            self._results, self._failures, self._tries = results, failures, tries
             more, quiet = True, 0
             while more or in_flight:
                 while more and self.stopping is None and len(in_flight) < window:
@@ -295,19 +311,32 @@ class Ensemble:
         try:
             future = ended.get(timeout=TICK)
         except queue.Empty:
-            return
+            future = None
         while future is not None:
+            self._record_failed_tries(in_flight, blocks)
             line, row = in_flight.pop(future)
             error = future.exception()
             if error is None:
-                self._success(row, future.result(), future.task_record)
+                tried = blocks.about_try(future.task_record)
+                self._success(row, future.result(), tried)
+                self._record_try(line, tried)
             elif not blocks.broken():  # else it is no failure of the row's own: it stays missing
                 self._failure(line, row, error, future.stderr)
             future = None if ended.empty() else ended.get()
-        self._results.flush()
-        self._failures.flush()
+        self._record_failed_tries(in_flight, blocks)
+        for table in (self._results, self._failures, self._tries):
+            table.flush()
 
-    def _success(self, row, result, task):
+    def _record_failed_tries(self, in_flight, blocks):
+        for future, tried in blocks.failed_tries():
+            if future in in_flight:  # else an app that is called by another app
+                self._record_try(in_flight[future][0], tried)
+
+    def _record_try(self, line, tried):
+        tried |= {"run": self.run_number, "line": line}
+        self._tries.writerow([tried.get(name, "") for name in RECORD])
+
+    def _success(self, row, result, tried):
         result = result if isinstance(result, dict) else {}
         missing = [name for name in self.outputs if name not in result]
         if missing:
@@ -319,9 +348,8 @@ class Ensemble:
             )
         # One line a row, whatever the text: what a killed run left half written ends without a newline.
         outputs = [" ".join(v.split()) if isinstance(v := result[name], str) else v for name in self.outputs]
-        ran = getattr(task.get("exec_fu"), "ran", {})  # see polaris.blocks.timed
-        place = [ran.get(name, "") for name in PLACE]
-        self._results.writerow([*row.values(), *outputs, *place, "retried" if task["try_id"] else "done"])
+        place = [tried.get(name, "") for name in PLACE]
+        self._results.writerow([*row.values(), *outputs, *place, "retried" if tried["try"] else "done"])
         self.done += 1
 
     def _failure(self, line, row, error, stderr):
@@ -473,6 +501,26 @@ class Table:
     def __exit__(self, *_):
         with contextlib.suppress(OSError):  # said by flush already
             self.file.close()
+
+
+def cut_off_half_a_line(path):
+    """Cut off what a killed run left half written at the end of a file, if there is such a file."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail_start = max(0, size - 65536)
+        file.seek(tail_start)
+        end = file.read(65536).rfind(b"\n") + 1
+        if tail_start + end < size:
+            file.truncate(tail_start + end)
+
+
+def events(lines):
+    """Yield the JSON objects of the lines of runs.jsonl, without what is no whole one."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                yield event
 
 
 def in_words(seconds):

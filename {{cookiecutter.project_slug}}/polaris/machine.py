@@ -49,23 +49,29 @@ def output(*command):
     return done.stdout if done.returncode == 0 else None
 
 
-def end_of_job():
-    """When the PBS job that runs this ends (seconds since the epoch); None outside a job.
+def pbs_time(text):
+    """ "Tue Nov 24 00:49:36 2026" -> seconds since the epoch."""
+    return time.mktime(time.strptime(text, "%a %b %d %H:%M:%S %Y"))
+
+
+def times_of_job():
+    """When the PBS job that runs this started and will end (seconds since the epoch); None outside a job.
 
     From PBS, else from the walltime in driver.pbs and the age of the node file: no variable holds it.
     """
     job, nodefile = os.environ.get("PBS_JOBID"), os.environ.get("PBS_NODEFILE")
     if job is None:
-        return None
+        return None, None
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
         (about,) = json.loads(output("qstat", "-f", "-F", "json", job))["Jobs"].values()
-        start = time.mktime(time.strptime(about["stime"], "%a %b %d %H:%M:%S %Y"))
-        return start + facts.seconds(about["Resource_List"]["walltime"])
+        start = pbs_time(about["stime"])
+        return start, start + facts.seconds(about["Resource_List"]["walltime"])
     with contextlib.suppress(AttributeError, OSError, TypeError):
         text = (Path(__file__).resolve().parent.parent / "driver.pbs").read_text()
         walltime = re.search(r"^#PBS .*walltime=([0-9:]+)", text, re.MULTILINE).group(1)
-        return os.stat(nodefile).st_mtime + facts.seconds(walltime)
-    return None
+        start = os.stat(nodefile).st_mtime
+        return start, start + facts.seconds(walltime)
+    return None, None
 
 
 def checkpoints(run_dir):

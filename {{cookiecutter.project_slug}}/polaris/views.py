@@ -30,7 +30,7 @@ class Bar:
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.bar = Progress(BarColumn(), TextColumn("{task.description}", markup=False))
+        self.bar = Progress(BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
         self.task = self.bar.add_task("starting workers", total=1)
         self.live = Live(self.bar, refresh_per_second=2)
         self.live.start()
@@ -41,8 +41,9 @@ class Bar:
 
         text = run.text() if run.ended or last else "waiting for the first result"
         self.bar.update(self.task, total=run.total, completed=run.done + run.failed, description=text)
-        below = [] if last else run.around + failure(run)
-        self.live.update(Group(self.bar, Text("\n".join(below))) if below else self.bar)
+        below = [] if last else [Text(line, "cyan") for line in run.around]
+        below += [] if last else [Text(line, "red") for line in failure(run)]
+        self.live.update(Group(self.bar, *below))
 
     def close(self):
         self.live.stop()

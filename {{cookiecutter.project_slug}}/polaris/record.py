@@ -1,0 +1,232 @@
+"""What a run recorded, read again: its tries, its blocks, and what the time of its workers went into.
+
+Of results/tasks.csv (every try of every task) and results/runs.jsonl (what the runs noted about themselves
+and their blocks), whether the runs ended, were cut off or still go on. Times are seconds.
+"""
+
+import csv
+import re
+from array import array
+
+import numpy
+
+from .ensemble import RECORD, events
+
+# What the time of a worker is made of: its colour, and what it means. The colours are those of Okabe and Ito,
+# which colour-blind people tell apart.
+PARTS = {
+    "computing": ("#0072b2", "tasks that came to a result"),
+    "failed work": ("#d55e00", "tries that failed, or were lost with their worker"),
+    "start-up": ("#cc79a7", "from the start of a block to a worker's first task"),
+    "between tasks": ("#f0e442", "a worker was free although tasks were waiting"),
+    "tail": ("#bbbbbb", "after each task of the run had been started once"),
+    "node lost": ("#000000", "from the last task that a lost node finished to the end of its block"),
+    "cut off": ("#e69f00", "after the last task that ended, where the run was killed"),
+    "never a task": ("#e8e8e8", "workers that were paid for and never had one"),
+}
+COMPUTING, FAILED, STARTUP, BETWEEN, TAIL, LOST, CUT_OFF, NEVER = range(len(PARTS))
+DONE = 0  # the code of that status in Run.status; "failed" is 1, "lost" is 2
+
+
+class Run:
+    """One run: what it noted, and its tries as arrays of one length, in the order in which they ended.
+
+    started, ended: seconds since the epoch, nan where unknown; tried: how often before; lane: index into
+    lanes, -1 where unknown; status, app, cause: codes, their names are in `apps` and `causes`. lanes:
+    (block, host, worker, gpu).
+    """
+
+    def __init__(self, number):
+        self.number, self.about, self.blocks, self.ended_by, self.picture = number, {}, {}, None, None
+        self.seen = 0.0  # the last sign of life
+        self.lanes, self.apps, self.causes, self.lost = {}, {}, {}, []
+        self.columns = {name: array("d") for name in ("started", "ended")}
+        self.columns |= {name: array("i") for name in ("tried", "lane", "status", "app", "cause")}
+        self.example = {}  # cause -> line of the input
+
+    def note(self, event):
+        """Take one event of runs.jsonl."""
+        self.seen = max(self.seen, event.get("time", 0))
+        kind = event.get("event")
+        if kind == "start":
+            self.about = event
+        elif kind == "block":
+            block = self.blocks.setdefault(event["block"], {"asked": event["time"]})
+            block |= {name: event[name] for name in ("job", "start", "end") if event[name] is not None}
+            if event["state"] == "RUNNING":
+                block.setdefault("running", event["time"])
+            elif "running" in block and event["state"] != "PENDING":
+                block.setdefault("over", event["time"])
+            block["workers"] = max(event["workers"], block.get("workers", 0))
+        elif kind == "end":
+            self.ended_by = event
+        elif kind == "picture":
+            self.picture = event["path"]
+
+    def add(self, row):
+        """Take one row of tasks.csv, a dict of text."""
+        lane = (row["block"], row["host"], row["worker"], row["gpu"])
+        code = -1 if row["status"] == "lost" else self.lanes.setdefault(lane, len(self.lanes))
+        ended = float(row["ended"] or "nan")
+        values = {
+            "started": float(row["started"] or "nan"),
+            "ended": ended,
+            "tried": int(row["try"]),
+            "lane": code,
+            "status": ("done", "failed", "lost").index(row["status"]),
+            "app": self.apps.setdefault(row["app"], len(self.apps)),
+            "cause": self.causes.setdefault(like(row["cause"]), len(self.causes)),
+        }
+        for name, value in values.items():
+            self.columns[name].append(value)
+        if row["cause"]:
+            self.example.setdefault(values["cause"], (row["line"], row["cause"]))
+        if code == -1:
+            self.lost.append((row["host"], row["worker"], ended))
+        self.seen = max(self.seen, ended)
+
+    def close(self):
+        """After the last row: make arrays of the columns, and work out where the time went."""
+        for name, column in self.columns.items():
+            setattr(self, name, numpy.array(column))
+        self.lanes = list(self.lanes)
+        ended = self.ended_by or {}
+        self.began = self.about.get("began") or numpy.nanmin([*self.started, self.seen])
+        self.end = ended.get("time", self.seen)
+        self.cut_off = not ended or (ended["at_once"] and ended["left"] > 0)
+        mode = self.about.get("mode", "local")
+        for name in {block for block, *_ in self.lanes} - set(self.blocks):
+            self.blocks[name] = {"asked": self.began}
+        for name, block in self.blocks.items():
+            first = [self.started[self.lane == i].min() for i in self._lanes_of(name)[:1]]
+            start = {"local": self.began, "job": self.about.get("job_start")}.get(mode)
+            block["from"] = start or block.get("start") or block.get("running") or min(first, default=None)
+            block["to"] = block.get("end") or block.get("over") or self.end
+        # A block that never ran costs nothing.
+        self.blocks = {name: block for name, block in self.blocks.items() if block["from"] is not None}
+        self._share_out()
+
+    def _lanes_of(self, block):
+        return [i for i, lane in enumerate(self.lanes) if lane[0] == block]
+
+    def _share_out(self):
+        """Fill `parts`, seconds of each lane by what it did, shape (lanes, PARTS), and `window`, its sums."""
+        n = len(self.lanes)
+        there = numpy.flatnonzero((self.lane >= 0) & ~numpy.isnan(self.started))
+        order = there[numpy.lexsort((self.started[there], self.lane[there]))]
+        lane, start, end = self.lane[order], self.started[order], self.ended[order]
+        took = numpy.clip(end - start, 0, None)
+        done = self.status[order] == DONE
+        parts = numpy.zeros((n, len(PARTS)))
+        parts[:, COMPUTING] = numpy.bincount(lane, took * done, n)
+        parts[:, FAILED] = numpy.bincount(lane, took * ~done, n)
+        first = numpy.searchsorted(lane, numpy.arange(n))
+        last = numpy.searchsorted(lane, numpy.arange(n), side="right") - 1
+        gaps = numpy.clip(start[1:] - end[:-1], 0, None) * (lane[1:] == lane[:-1])
+        for host, worker, when in self.lost:
+            # A worker that died: what it did since its last task is lost, until its successor's first.
+            for i in numpy.flatnonzero((end[:-1] <= when) & (start[1:] >= when) & (gaps > 0)):
+                if worker and self.lanes[lane[i]][1:3] == (host, worker):
+                    parts[lane[i], FAILED] += gaps[i]
+                    gaps[i] = 0
+        opened = numpy.array([self.blocks[block]["from"] for block, *_ in self.lanes])
+        closed = numpy.array([self.blocks[block]["to"] for block, *_ in self.lanes])
+        if n:
+            # From then on nothing waits for a worker but what has to be tried again.
+            self.last_start = self.started[there][self.tried[there] == 0].max(initial=self.began)
+            late = numpy.clip(numpy.minimum(gaps, start[1:] - self.last_start), 0, None)
+            parts[:, BETWEEN] = numpy.bincount(lane[:-1], gaps - late, n)
+            parts[:, TAIL] = numpy.bincount(lane[:-1], late, n)
+            parts[:, STARTUP] = numpy.clip(start[first] - opened, 0, None)
+            after = numpy.clip(closed - end[last], 0, None)
+            waiting = numpy.clip(numpy.minimum(self.last_start - end[last], after), 0, None)
+            dead = self._dead_lanes(end[last])
+            cut = numpy.full(n, self.cut_off) & ~dead
+            parts[:, LOST] = after * dead
+            parts[:, CUT_OFF] = after * cut
+            parts[:, BETWEEN] += waiting * ~(dead | cut)
+            parts[:, TAIL] += (after - waiting) * ~(dead | cut)
+        self.parts, self.window = parts, parts.sum(axis=1)
+        self.totals = parts.sum(axis=0)
+        per_block = self.about.get("nodes_per_block", 0) * self.about.get("workers_per_node", 0)
+        for name, block in self.blocks.items():
+            idle = max(0, per_block - len(self._lanes_of(name)))
+            self.totals[NEVER] += idle * max(0, block["to"] - block["from"])
+        self.allocated = self.totals.sum()
+
+    def _dead_lanes(self, last_end):
+        """Which lanes are of a node that was lost: it had a task then, and none afterwards."""
+        dead = numpy.zeros(len(self.lanes), bool)
+        for host, worker, when in self.lost:
+            if not worker:
+                mine = [i for i, lane in enumerate(self.lanes) if lane[1] == host and last_end[i] <= when]
+                latest = max((last_end[i], self.lanes[i][0]) for i in mine)[1] if mine else None
+                dead[[i for i in mine if self.lanes[i][0] == latest]] = True
+        return dead
+
+    @property
+    def shares(self):
+        """Share of the allocation of each of PARTS; shape (PARTS,)."""
+        return self.totals / self.allocated if self.allocated else self.totals
+
+    @property
+    def node_hours(self):
+        """What was charged: the blocks, or the job, and the job of a driver that submits blocks."""
+        about, mode = self.about, self.about.get("mode", "local")
+        hours = 0.0
+        for block in self.blocks.values() if mode == "blocks" else ():
+            hours += about["nodes_per_block"] * (block["to"] - block["from"]) / 3600
+        if about.get("job_start"):
+            hours += len(about["job_nodes"]) * (self.end - about["job_start"]) / 3600
+        return hours
+
+    @property
+    def seconds(self):
+        """How long each try that ended ran."""
+        return self.ended - self.started
+
+    def count(self, status):
+        return int((self.status == status).sum())
+
+    def per_gpu(self):
+        """[(host, GPU or worker, share of its time that it computed, that it did failed work)]"""
+        gpus = {}
+        for i, (_, host, worker, gpu) in enumerate(self.lanes):
+            name = f"GPU {gpu}" if gpu else f"worker {worker}"
+            gpus.setdefault((host, name), []).append(i)
+        for (host, name), mine in sorted(gpus.items(), key=lambda item: natural(" ".join(item[0]))):
+            done, failed = self.parts[mine][:, [COMPUTING, FAILED]].sum(axis=0) / self.window[mine].sum()
+            yield host, name, done, failed
+
+    def ended_how(self):
+        ended = self.ended_by
+        if ended is None:
+            return "cut off, or it still goes on"
+        return f"stopped by {ended['stopped']}" if ended["stopped"] else "to its end"
+
+
+def like(cause):
+    """A cause without the numbers that differ from task to task."""
+    return re.sub(r"\b0x[0-9a-f]+|\b[0-9a-f]{12}\b|x\d+c\d+s\d+b\d+n\d+|\d+(\.\d+)?", "#", cause)
+
+
+def natural(text):
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+def read(folder):
+    """The runs in a folder of results that had tasks: {number: Run}."""
+    runs = {}
+    with open(folder / "runs.jsonl", encoding="utf-8") as file:
+        for event in events(file):
+            runs.setdefault(event["run"], Run(event["run"])).note(event)
+    with open(folder / "tasks.csv", encoding="utf-8", newline="") as file:
+        next(file)
+        for fields in csv.reader(file):
+            if len(fields) == len(RECORD):  # else a killed run left it half written
+                row = dict(zip(RECORD, fields, strict=True))
+                runs.setdefault(int(row["run"]), Run(int(row["run"]))).add(row)
+    runs = {number: run for number, run in sorted(runs.items()) if run.columns["lane"]}
+    for run in runs.values():
+        run.close()
+    return runs
