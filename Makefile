@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test test-fast faults lint clean
+.PHONY: demo test test-fast faults screenshots lint browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/python tests/demo.py $(DEMO)
 
-test: $(VENV)/ready
+test: $(VENV)/ready browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/ready
@@ -18,9 +18,19 @@ test-fast: $(VENV)/ready
 faults: $(VENV)/ready
 	$(BIN)/python -m pytest tests/test_faults.py
 
+screenshots: $(VENV)/ready browser
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_looking.py -k "browser"
+
 lint: $(VENV)/ready
-	$(BIN)/ruff check hooks tests
-	$(BIN)/ruff format --check hooks tests
+	$(BIN)/ruff check benchmarks hooks tests
+	$(BIN)/ruff format --check benchmarks hooks tests
+
+# Chromium or Chrome, for the test that looks at the report; where it cannot be had, that test is skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "no Chromium or Chrome: the report will not be looked at"
 
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed: make PYTHON=...") if sys.version_info < (3, 10) else 0'
@@ -29,4 +39,4 @@ $(VENV)/ready: requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) .cache
+	rm -rf $(VENV) $(DEMO) .bench .cache

@@ -12,7 +12,7 @@ FILES = """
     .gitignore README.md activate.sh apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
     polaris/__init__.py polaris/blocks.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py polaris/machine.py
-    polaris/views.py
+    polaris/record.py polaris/report.py polaris/views.py
 """.split()
 
 FITTING = {

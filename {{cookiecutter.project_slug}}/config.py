@@ -24,6 +24,7 @@ cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each w
 retries = 2  # further tries of a task that failed
 margin = None  # seconds before the end of a walltime in which no task starts; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
+monitoring = False  # True: Parsl's own, into runinfo/monitoring.db for parsl-visualize; it slows short tasks
 
 
 # --- the Parsl configuration ---------------------------------------------------------------------
@@ -111,6 +112,7 @@ def fresh_config(mode="auto"):
     )
     return Config(
         executors=[executor],
+        monitoring=machine.monitoring() if monitoring else None,
         # Since Parsl 2025.12.08 checkpoints and the app cache are settings of the memoizer.
         memoizer=BasicMemoizer(
             memoize=True, checkpoint_mode="task_exit", checkpoint_files=machine.checkpoints(run_dir)

@@ -6,6 +6,7 @@ of `driver.pbs`, since both are edited afterwards.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -32,6 +33,7 @@ class Settings(NamedTuple):
     jobs: int | str | None = None  # of driver.pbs, that are about to be submitted as a chain
     project_dir: str | None = None
     run_dir: str | None = None
+    monitoring: bool | None = None
 
 
 class Problem(NamedTuple):
@@ -83,6 +85,9 @@ def check(settings, *, submitting=False, ask=None):
         wrong = "is not a conda module that was tried" if known else "is no version of the conda module"
         allowed = f"{wrong}: {', '.join(facts.CONDA_VERSIONS)}"
         problems.append(Problem("conda_version", settings.conda_version, allowed, "default", fatal=not known))
+    if settings.monitoring and importlib.util.find_spec("sqlalchemy") is None:
+        wrong = "needs more of Parsl: pip install 'parsl[monitoring,visualization]'"
+        problems.append(Problem("monitoring", settings.monitoring, wrong, "False"))
     order = {name: i for i, name in enumerate(Settings._fields)}
     return sorted(problems, key=lambda problem: order[problem.name])
 

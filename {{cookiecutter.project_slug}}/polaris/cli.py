@@ -26,7 +26,7 @@ BY_THE_USER = ("Ctrl-C", "the loss of the terminal")
 
 OPTIONS = (  # of config.py, that are checked
     "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "workers_per_gpu",
-    "cpu_affinity", "retries", "margin",
+    "cpu_affinity", "retries", "margin", "monitoring",
 )  # fmt: skip
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
@@ -271,6 +271,8 @@ def _run(config, mode, ensemble, summarize):
                       f"the last one: {ensemble.last_failure}")  # fmt: skip
             seconds = in_words(time.monotonic() - start)
             print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
+        if ensemble.ended:
+            print("where the time went: python -m polaris.report")
     finally:
         ensemble.let_go()
     return status

@@ -91,6 +91,14 @@ def checkpoints(run_dir):
     return folders
 
 
+def monitoring():
+    """Parsl's MonitoringHub: a database of tasks, tries, nodes, blocks and the resources that tasks use."""
+    from parsl.monitoring import MonitoringHub
+
+    name = Path(__file__).resolve().parent.parent.name
+    return MonitoringHub(workflow_name=name, resource_monitoring_interval=30)  # seconds; it lies in run_dir
+
+
 def gpus():
     """The names of this machine's GPUs, by nvidia-smi; [] where there are none."""
     return re.findall(r"^GPU \d+: (.*?) \(UUID", output("nvidia-smi", "-L") or "", re.MULTILINE)

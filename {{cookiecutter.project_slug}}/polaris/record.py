@@ -91,17 +91,19 @@ class Run:
             setattr(self, name, numpy.array(column))
         self.lanes = list(self.lanes)
         ended = self.ended_by or {}
-        self.began = self.about.get("began") or numpy.nanmin([*self.started, self.seen])
+        self.began = _known(self.about.get("began"), min([*self.started[:1], self.seen]))
         self.end = ended.get("time", self.seen)
         self.cut_off = not ended or (ended["at_once"] and ended["left"] > 0)
         mode = self.about.get("mode", "local")
         for name in {block for block, *_ in self.lanes} - set(self.blocks):
             self.blocks[name] = {"asked": self.began}
         for name, block in self.blocks.items():
-            first = [self.started[self.lane == i].min() for i in self._lanes_of(name)[:1]]
             start = {"local": self.began, "job": self.about.get("job_start")}.get(mode)
-            block["from"] = start or block.get("start") or block.get("running") or min(first, default=None)
-            block["to"] = block.get("end") or block.get("over") or self.end
+            block["from"] = _known(start, block.get("start"), block.get("running"))
+            mine = self._lanes_of(name)
+            if block["from"] is None and mine:
+                block["from"] = self.started[numpy.isin(self.lane, mine)].min()
+            block["to"] = _known(block.get("end"), block.get("over"), self.end)
         # A block that never ran costs nothing.
         self.blocks = {name: block for name, block in self.blocks.items() if block["from"] is not None}
         self._share_out()
@@ -203,6 +205,10 @@ class Run:
         if ended is None:
             return "cut off, or it still goes on"
         return f"stopped by {ended['stopped']}" if ended["stopped"] else "to its end"
+
+
+def _known(*values):
+    return next((value for value in values if value is not None), None)
 
 
 def like(cause):

@@ -15,8 +15,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import matplotlib
-import numpy
+try:
+    import matplotlib
+    import numpy
+except ModuleNotFoundError as error:
+    sys.exit(f"{sys.executable} has no {error.name}: source activate.sh")
 
 from .ensemble import in_words
 from .record import COMPUTING, CUT_OFF, DONE, FAILED, LOST, PARTS, like, natural, read
@@ -233,6 +236,10 @@ def _image(path, text, kind=""):
     return f'<img class="{kind}" alt="{html.escape(text)}" src="data:image/png;base64,{data}">'
 
 
+def _number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _clock(seconds):
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
@@ -241,12 +248,11 @@ def page(run, runs, folder, pictures):
     """The whole report as HTML text. pictures: {"timeline", "shares", "seconds": path}."""
     about = run.about
     ended = run.ended_by or {}
-    hours = f"{run.node_hours:.3g}" if run.node_hours else "none"
     cards = [
-        (f"{run.count(DONE)}", "tasks done" + (f" of {about['total']}" if "total" in about else "")),
+        (f"{run.count(DONE):,}", "tasks done" + (f" of {about['total']:,}" if "total" in about else "")),
         (f"{ended.get('failed', '-')}", "tasks failed"),
         (f"{run.shares[COMPUTING]:.1%}", "of the workers' time computed"),
-        (hours, "node hours"),
+        (_number(run.node_hours) if run.node_hours else "none", "node hours"),
         (in_words(run.end - run.began), "from start to end"),
     ]
     parts = [f"<p>Run {run.number}, mode {about.get('mode', '?')}, on {html.escape(about.get('host', '?'))}: "
@@ -261,7 +267,7 @@ def page(run, runs, folder, pictures):
     parts += ["<h2>Timeline</h2>", _image(pictures["timeline"], "tasks of each worker over time")]
     parts += ["<h2>Where the time went</h2>", _image(pictures["shares"], "parts of the workers' time")]
     spent = [
-        (name, f"{share:.1%}", f"{total / 3600:.3g}", meaning)
+        (name, f"{share:.1%}", _number(total / 3600), meaning)
         for (name, (_, meaning)), share, total in zip(PARTS.items(), run.shares, run.totals, strict=True)
         if total
     ]
@@ -288,11 +294,11 @@ def page(run, runs, folder, pictures):
         parts.append(f"<p>Driver: PBS job {html.escape(about['job'])}.</p>")
     rows = [
         (r.number, r.about.get("mode", "?"), _clock(r.began), in_words(r.end - r.began), r.count(DONE),
-         f"{r.shares[COMPUTING]:.1%}", f"{r.node_hours:.3g}", r.ended_how())
+         f"{r.shares[COMPUTING]:.1%}", _number(r.node_hours), r.ended_how())
         for r in runs.values()
     ]  # fmt: skip
     total = sum(r.node_hours for r in runs.values())
-    rows.append(("all", "", "", "", sum(r.count(DONE) for r in runs.values()), "", f"{total:.3g}", ""))
+    rows.append(("all", "", "", "", sum(r.count(DONE) for r in runs.values()), "", _number(total), ""))
     head = ("run", "mode", "start", "took", "tasks done", "computed", "node hours", "ended")
     parts += ["<h2>All runs of this folder</h2>", _table(head, rows)]
     settings = [*about.get("settings", {}).items(), *about.get("versions", {}).items()]

@@ -30,15 +30,19 @@ class Bar:
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.bar = Progress(BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+        bar = BarColumn(bar_width=20, complete_style="green")
+        self.bar = Progress(bar, TextColumn("{task.description}", markup=False))
         self.task = self.bar.add_task("starting workers", total=1)
         self.live = Live(self.bar, refresh_per_second=2)
         self.live.start()
+        self.due = Clock(0.5)  # drawing at every task that ends would slow short ones
 
     def update(self, run, last=False):
         from rich.console import Group
         from rich.text import Text
 
+        if not (last or self.due()):
+            return
         text = run.text() if run.ended or last else "waiting for the first result"
         self.bar.update(self.task, total=run.total, completed=run.done + run.failed, description=text)
         below = [] if last else [Text(line, "cyan") for line in run.around]

@@ -1,0 +1,371 @@
+"""Looking at a run: while it goes, from another terminal, and afterwards, in a real browser."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy
+import pytest
+from conftest import HEADER, ROOT, Terminal, edit, results, run, sweep, user, user_env
+from pbs.server import PBS
+from polaris import ensemble, record, report
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+NODES = ("x3001c0s1b0n0", "x3001c0s7b0n0", "x3001c0s13b0n0")
+TRIES = "run,line,app,try,submitted,started,ended,block,host,gpu,worker,cores,status,cause\n"
+
+
+class Browser:
+    """Headless Chromium; what pages say on their console and ask of the network."""
+
+    def __enter__(self):
+        from playwright.sync_api import sync_playwright
+
+        self.playwright = sync_playwright().start()
+        self.chromium = self.playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        self.said, self.asked = [], []
+        return self
+
+    def __exit__(self, *_):
+        self.chromium.close()
+        self.playwright.stop()
+
+    def page(self, width, height):
+        page = self.chromium.new_page(viewport={"width": width, "height": height})
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+        return page
+
+
+def screen_of(seen, columns=100, lines=24):
+    """What a terminal shows after these bytes, as a rich Text, and as plain lines."""
+    import pyte
+    from rich.text import Text
+
+    screen = pyte.Screen(columns, lines)
+    pyte.Stream(screen).feed(seen)
+    text = Text()
+    for y in range(lines):
+        for x in range(columns):
+            cell = screen.buffer[y][x]
+            colour = "default" if cell.fg == "default" else cell.fg if cell.fg.isalpha() else f"#{cell.fg}"
+            text.append(cell.data, {"brown": "yellow"}.get(colour, colour))
+        text.append("\n")
+    return text, [line.rstrip() for line in screen.display]
+
+
+def as_html(text):
+    from rich.console import Console
+    from rich.terminal_theme import MONOKAI
+
+    console = Console(record=True, width=100, file=open(os.devnull, "w"))
+    console.print(text)
+    page = console.export_html(inline_styles=True, theme=MONOKAI)
+    return page.replace("<body", '<body style="font-size: 15px; margin: 14px"')
+
+
+@pytest.fixture(scope="module")
+def seen(ready, tmp_path_factory):
+    """A run in blocks on 3 nodes x 4 workers, one node lost half way: (project, live screen, status)."""
+    from cookiecutter.main import cookiecutter
+
+    folder = tmp_path_factory.mktemp("seen")
+    os.environ["COOKIECUTTER_CONFIG"] = os.devnull
+    answers = {"account": "MyProj", "queue": "preemptable", "nodes": "3", "create_venv": "no"}
+    cookiecutter(str(ROOT), no_input=True, output_dir=str(folder), extra_context=answers)
+    project = folder / "ising-sweep"
+    (project / ".venv").symlink_to(ready[0] / ".venv")
+    edit(project, "config.py", "heartbeat_period=15", "heartbeat_period=2")
+    edit(project, "config.py", "heartbeat_threshold=120", "heartbeat_threshold=6")
+    edit(project, "config.py", "retries = 2", "retries = 0")
+    # Twelve GPUs do not fit into this machine: most of a task's time is slept, as if one computed it.
+    edit(project, "apps.py", "    if size < 4", "    time.sleep(0.4 + seed % 7 / 5)\n    if size < 4")
+    rows = [f"{1.5 + i % 40 / 20:.2f},32,200,{i}\n" for i in range(320)]
+    rows.insert(60, "-1,64,300,1\n")  # no temperature
+    (project / "inputs" / "sweep.csv").write_text(HEADER + "".join(rows))
+    with PBS(folder, home=folder, nodes=3, kill_delay=2) as pbs:
+        command = ["bash", "-c", "source activate.sh && stty cols 100 rows 24 && python run.py --mode blocks"]
+        terminal = Terminal(command, project, pbs.env(TERM="xterm-256color"))
+        terminal.until(r"done 1[0-9][0-9],", 120)
+        status = user(project, "python run.py --status", pbs).stdout
+        pbs.kill_node(NODES[1])
+        terminal.until("tries lost", 60)
+        terminal.until("(?s)tries lost.*workers 8 of 12", 20)
+        shown = terminal.seen
+        terminal.wait(120)
+        asked = [argv for name, argv, _ in pbs.calls() if name == "qstat"]
+    return project, shown, status, terminal.seen, asked
+
+
+@pytest.mark.slow
+def test_the_terminal_shows_tasks_workers_blocks_and_the_last_failure(seen):
+    _, shown, status, all_of_it, asked = seen
+    _, lines = screen_of(shown)
+    view = "\n".join(lines)
+    assert re.search(r"done \d+, failed \d, left \d+ of 321; [\d.]+ tasks/s, \d+ s to go", view), view
+    assert re.search(r"workers 8 of 12, running \d+", view), view
+    assert re.search(r"block 0 \(job \d+\) runs since \d\d:\d\d, 8 workers, ends in \d+ min", view), view
+    assert "4 tries lost with a worker, node or block, and made again" in view
+    assert "last failure: ValueError: size must be even" in view
+    assert len(asked) <= 2, "PBS is asked once a minute at most, and once at the end"
+    assert re.search(r"mode blocks, process \d+ on .*, since", status)
+    assert re.search(r"done \d+, failed \d, left \d+ of 321", status) and "workers 12 of 12" in status
+    assert "Traceback" not in all_of_it
+
+
+@pytest.mark.slow
+def test_every_try_of_every_task_is_recorded(seen):
+    project, *_ = seen
+    tries = results(project, "tasks.csv")
+    assert sum(row["status"] == "done" for row in tries) == 320
+    assert sorted(row["line"] for row in tries if row["status"] == "done") == sorted(
+        str(line) for line in range(2, 323) if line != 62
+    )
+    failed = [row for row in tries if row["status"] == "failed"]
+    assert [(row["line"], row["try"]) for row in failed] == [("62", "0")]
+    lost = [row for row in tries if row["status"] == "lost"]
+    assert (
+        len(lost) == 4 and {row["host"] for row in lost} == {NODES[1]} and "ManagerLost" in lost[0]["cause"]
+    )
+    for row in tries:
+        if row["status"] != "lost":
+            assert float(row["submitted"]) <= float(row["started"]) <= float(row["ended"])
+            assert (
+                row["host"] in NODES and row["gpu"] == row["worker"] and row["cores"] and row["block"] == "0"
+            )
+    again = {row["line"] for row in lost}
+    assert {row["try"] for row in tries if row["line"] in again and row["status"] == "done"} == {"1"}
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_report_opens_in_a_browser_without_errors_or_requests(seen, tmp_path):
+    project, shown, *_ = seen
+    said = user(project, "python -m polaris.report")
+    assert "results/report.html: opens in any browser" in said.stdout, said.stdout
+    shutil.copy(project / "results" / "report.html", tmp_path / "copied.html")  # alone, on a laptop
+    with Browser() as browser:
+        page = browser.page(1180, 900)
+        page.goto(f"file://{tmp_path}/copied.html")
+        text = page.inner_text("body")
+        images = page.evaluate("Array.from(document.images).map(i => i.complete && i.naturalWidth)")
+        assert browser.said == [] and browser.asked == [f"file://{tmp_path}/copied.html"]
+        assert len(images) == 4 and all(width > 500 for width in images)
+        for words in (
+            "tasks done of 321", "node lost", "start-up", "ManagerLost", "results/traces/",
+            "to its end", "0.polaris-login-01", "workers_per_gpu", "2026.10.26",
+        ):  # fmt: skip
+            assert words in text, text
+        whole = {"x": 0, "y": 0, "width": 1180, "height": 1900}
+        page.screenshot(path=tmp_path / "report.png", full_page=True, clip=whole)
+        terminal = browser.page(960, 300)
+        terminal.set_content(as_html(screen_of(shown)[0]))
+        terminal.screenshot(path=tmp_path / "live.png")
+        assert browser.said == []
+    for name in ("timeline", "shares", "seconds"):
+        assert (project / "results" / f"report-{name}.png").read_bytes().startswith(b"\x89PNG")
+    if os.environ.get("SCREENSHOTS"):
+        for name in ("report", "live"):
+            shutil.copy(tmp_path / f"{name}.png", ROOT / "docs" / f"{name}.png")
+
+
+# --- what the report says, of runs whose numbers are known ---------------------------------------
+class Folder:
+    """A folder of results made by hand: one block of `nodes` nodes from second 0 on, asked for at -10."""
+
+    def __init__(self, path, nodes, workers, end, **ended):
+        self.path = path / "results"
+        self.path.mkdir()
+        self.tries = []
+        start = {
+            "event": "start",
+            "time": -9,
+            "began": -10,
+            "nodes_per_block": nodes,
+            "workers_per_node": workers,
+        }
+        start |= {"mode": "blocks", "job_start": None, "job_nodes": [], "host": "login", "total": 0}
+        block = {"event": "block", "block": "0", "job": "7.pbs", "state": "RUNNING", "start": 0, "end": None}
+        self.events = [start, {**block, "time": 3, "workers": nodes * workers}]
+        if end is not None:
+            ends = {"status": 0, "failed": 0, "left": 0, "stopped": None, "at_once": False, **ended}
+            self.events.append({"event": "end", "time": end, **ends})
+
+    def task(self, started, ended, host="a", worker="0", status="done", tried=0, cause=""):
+        line = len(self.tries) + 2
+        self.tries.append(
+            f"1,{line},app,{tried},0,{started},{ended},0,{host},{worker},{worker},0-7,{status},{cause}\n"
+        )
+
+    def lost(self, when, host="a", worker=""):
+        self.tries.append(f"1,99,app,0,0,,{when},,{host},,{worker},,lost,ManagerLost: gone\n")
+
+    def shares(self):
+        """{part: seconds} of the last run."""
+        lines = [json.dumps({"run": 1, **event}) + "\n" for event in self.events]
+        (self.path / "runs.jsonl").write_text("".join(lines))
+        (self.path / "tasks.csv").write_text(TRIES + "".join(self.tries))
+        self.run = record.read(self.path)[1]
+        return {part: round(float(s), 3) for part, s in zip(record.PARTS, self.run.totals, strict=True) if s}
+
+
+def test_where_the_time_of_two_workers_went(tmp_path):
+    folder = Folder(tmp_path, nodes=1, workers=2, end=100)
+    folder.task(10, 40), folder.task(45, 60), folder.task(20, 50, worker="1")
+    (
+        folder.task(50, 52, worker="1", status="failed", cause="ValueError: no"),
+        folder.task(52, 95, worker="1", tried=1),
+    )
+    # The last task was first started at 50: what was idle before is between tasks, after it the tail.
+    assert folder.shares() == {
+        "computing": 30 + 15 + 30 + 43, "failed work": 2, "start-up": 10 + 20, "between tasks": 5, "tail": 40 + 5,
+    }  # fmt: skip
+    assert folder.run.node_hours == pytest.approx(100 / 3600)
+
+
+def test_a_lost_node_a_lost_worker_and_nodes_that_never_worked(tmp_path):
+    folder = Folder(tmp_path, nodes=3, workers=1, end=100)
+    folder.task(0, 30), folder.task(30, 100)
+    folder.task(0, 20, host="b"), folder.lost(50, host="b")
+    assert folder.shares() == {"computing": 120, "node lost": 80, "never a task": 100}
+    (tmp_path / "again").mkdir()
+    folder = Folder(tmp_path / "again", nodes=1, workers=1, end=100)
+    folder.task(0, 30), folder.lost(50, worker="0"), folder.task(60, 100)
+    assert folder.shares() == {"computing": 70, "failed work": 30}
+
+
+def test_a_run_that_was_killed_has_a_report_too(tmp_path):
+    folder = Folder(tmp_path, nodes=1, workers=2, end=None)
+    folder.task(0, 60), folder.task(0, 20, worker="1")
+    folder.tries.append("1,4,app,0,0,20")  # half a line, as the kill left it
+    assert folder.shares() == {"computing": 80, "cut off": 40}
+    assert folder.run.ended_how().startswith("cut off")
+    (tmp_path / "again").mkdir()
+    folder = Folder(tmp_path / "again", nodes=1, workers=1, end=100, at_once=True, left=5, stopped="SIGTERM")
+    folder.task(0, 60)
+    assert folder.shares() == {"computing": 60, "cut off": 40} and "SIGTERM" in folder.run.ended_how()
+
+
+def reported(project, folder):
+    """The report written from a folder made by hand, as text."""
+    shutil.copytree(folder.path, project / "results", dirs_exist_ok=True)
+    done = user(project, "python -m polaris.report")
+    assert done.returncode == 0, done.stdout
+    return (project / "results" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_large_tail_becomes_advice(project, tmp_path):
+    folder = Folder(tmp_path, nodes=1, workers=2, end=100)
+    for i in range(9):
+        folder.task(i, i + 1), folder.task(i, i + 1, worker="1")
+    folder.task(9, 100)
+    folder.shares()
+    page = reported(project, folder)
+    assert "workers had nothing left to do" in page and "put the longest tasks first" in page
+    assert "starting workers" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes, workers, tasks", [(1, 1, 10), (500, 4, 20_000)])
+def test_the_report_fits_one_gpu_and_two_thousand(project, tmp_path, nodes, workers, tasks):
+    folder = Folder(tmp_path, nodes=nodes, workers=workers, end=tasks)
+    lanes = [(f"x{3000 + n // 10}c0s{n % 10}b0n0", str(w)) for n in range(nodes) for w in range(workers)]
+    for i in range(tasks):
+        host, worker = lanes[i % len(lanes)]
+        folder.task(i // len(lanes), i // len(lanes) + 0.9, host=host, worker=worker)
+    folder.shares()
+    page = reported(project, folder)
+    assert f"{tasks:,}" in page
+    assert 20_000 < (project / "results" / "report.html").stat().st_size < 1_000_000
+
+
+def test_busy_bins_hold_the_time_that_lies_in_them():
+    got = report.busy([0, 0, 1], numpy.array([0, 2.5, 1]), numpy.array([1.5, 2.75, 4]), 2, 4, 4)
+    assert got.round(6).tolist() == [[1, 0.5, 0.25, 0], [0, 1, 1, 1]]
+
+
+@pytest.mark.slow
+def test_without_a_run_or_an_environment_the_report_says_so_in_one_line(project, tmp_path):
+    none = user(project, "python -m polaris.report")
+    assert (
+        none.returncode == 1
+        and none.stdout == "results/runs.jsonl: there is none: nothing was run here yet\n"
+    )
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    without = run([bare / "bin" / "python", "-m", "polaris.report"], project, env=user_env(tmp_path))
+    assert (
+        without.stdout.strip().endswith("has no matplotlib: source activate.sh") and without.returncode == 1
+    )
+
+
+@pytest.mark.slow
+def test_several_runs_are_told_apart_and_summed(project):
+    sweep(project, 4)
+    user(project, "python run.py --mode local")
+    sweep(project, 6)
+    user(project, "python run.py --mode local")
+    assert [row["run"] for row in results(project, "tasks.csv")] == ["1"] * 4 + ["2"] * 2
+    assert "run 2" in user(project, "python -m polaris.report && grep -o 'run 2' results/report.html").stdout
+    assert (
+        "run 1" in user(project, "python -m polaris.report 1 && grep -o 'run 1<' results/report.html").stdout
+    )
+    wrong = user(project, "python -m polaris.report 7")
+    assert wrong.returncode == 1 and "no run 7" in wrong.stdout and "Traceback" not in wrong.stdout
+
+
+@pytest.mark.slow
+def test_an_executable_of_the_user_is_recorded_too(project):
+    sweep(project, 2)
+    edit(project, "run.py", "    return apps.ising(**row)\n", "")
+    edit(project, "run.py", "    # name = f", "    name = f")
+    edit(project, "run.py", "    # return apps.which_gpu", "    return apps.which_gpu")
+    edit(
+        project,
+        "apps.py",
+        "return 'hostname; nvidia-smi -L | grep \"^GPU $CUDA_VISIBLE_DEVICES:\"'",
+        "return 'sleep 0.3; test -e once || ! touch once'",  # it fails the first time
+    )
+    text = (project / "run.py").read_text()
+    text = re.sub(r"OUTPUTS = \(.*?\)", "OUTPUTS = ()", text, count=1)
+    (project / "run.py").write_text(
+        re.sub(r"    seeds = \{\}\n.*?\n\n\nif", "    return None\n\n\nif", text, flags=re.S)
+    )
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    tries = results(project, "tasks.csv")
+    assert {row["app"] for row in tries} == {"which_gpu"}
+    tried = [(row["status"], row["try"], row["cause"].split(":")[0]) for row in tries]
+    assert sorted(tried)[-1][0] == "failed" and {t for _, t, _ in tried} == {"0", "1"}, tried
+    assert [t[2] for t in tried if t[0] == "failed"] == ["BashExitFailure"] * (len(tries) - 2)
+    assert all(0.3 <= float(row["ended"]) - float(row["started"]) < 5 for row in tries)
+
+
+@pytest.mark.slow
+def test_parsls_own_monitoring_is_a_setting(project, tmp_path):
+    sweep(project, 3)
+    edit(project, "config.py", "monitoring = False", "monitoring = True")
+    refused = user(project, "python run.py --mode local")
+    assert refused.returncode == 2 and "pip install 'parsl[monitoring,visualization]'" in refused.stdout
+    pip = f"python -m pip install -q --target {tmp_path}/more 'sqlalchemy>=2,<2.1'"
+    done = user(project, f"{pip} && PYTHONPATH=$PYTHONPATH:{tmp_path}/more python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    import sqlite3
+
+    with sqlite3.connect(project / "runinfo" / "monitoring.db") as database:
+        assert database.execute('select count(*) from "try"').fetchone() == (3,)
+    time.sleep(1)
+    left = run(["pgrep", "-f", str(project)], project).stdout
+    assert left == "", "no process of the monitoring stays"
+
+
+def test_the_columns_of_the_record_are_these():
+    assert next(csv.reader([TRIES])) == list(ensemble.RECORD)
