@@ -107,9 +107,7 @@ def main(tasks=4000, rounds=5):
             f"{1e6 * statistics.median(cpu[way]):.0f} us of CPU a task on the submit side"
         )
     shown = statistics.median(view["record and live view"])
-    print(
-        f"of its run's time updating the live view took {shown:.2%}; rich draws it beside, twice a second"
-    )
+    print(f"of its run's time updating the live view took {shown:.2%}; rich draws it beside, twice a second")
 
 
 if __name__ == "__main__":
