@@ -8,12 +8,16 @@ import sys
 import pytest
 from conftest import QUESTIONS, ROOT, run, tool, user_env
 
-FILES = """
+BOTH = """
     .gitignore README.md activate.sh apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
     polaris/__init__.py polaris/blocks.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py polaris/machine.py
     polaris/record.py polaris/report.py polaris/views.py
 """.split()
+FILES = {
+    "gpu": sorted([*BOTH, "polaris/with_mps.sh"]),
+    "mpi": sorted([*BOTH, "gpu_affinity.sh", "ising.py", "polaris/mpi.py"]),
+}
 
 FITTING = {
     "debug": "2",
@@ -28,14 +32,14 @@ COMBINATIONS = [
         "queue": queue,
         "nodes": FITTING[queue],
         "conda_version": conda,
-        "workers_per_gpu": workers,
         "filesystems": files,
+        **workload,
     }
-    for queue, conda, workers, files in itertools.product(
+    for queue, conda, files, workload in itertools.product(
         QUESTIONS["queue"],
         ["default", "2025-09-25", "2024-04-29"],
-        QUESTIONS["workers_per_gpu"],
         ["home:eagle", "eagle", "home"],
+        [{"workload": "mpi"}] + [{"workers_per_gpu": workers} for workers in QUESTIONS["workers_per_gpu"]],
     )
 ]
 
@@ -49,16 +53,14 @@ def lint(*projects):
     for command in (["check"], ["format", "--check", "--quiet"]):
         done = run([sys.executable, "-m", "ruff", *command, "--no-cache", *projects], ROOT)
         assert done.returncode == 0, done.stdout
-    scripts = [
-        p / name for p in projects for name in ("activate.sh", "chain.sh", "setup_env.sh", "driver.pbs")
-    ]
+    scripts = [p for project in projects for p in (*project.rglob("*.sh"), project / "driver.pbs")]
     done = run([tool("shellcheck"), *scripts], ROOT, env=user_env(ROOT))
     assert done.returncode == 0, done.stdout
 
 
 def inspect(project, answers):
     """What must hold of every baked project."""
-    assert files_of(project) == sorted(FILES)
+    assert files_of(project) == FILES[answers.get("workload", "gpu")]
     for name in files_of(project):
         text = (project / name).read_text()
         for marker in ("{{", "{%", "{##", "cookiecutter.", "%}"):
@@ -73,12 +75,13 @@ def inspect(project, answers):
     assert directives == sorted(directives, reverse=True), "a comment among the #PBS lines breaks them"
 
 
-def test_a_project_has_the_files_that_its_readme_names_and_no_others(bake):
-    project = bake().project_path
-    inspect(project, {"nodes": "1", "queue": "debug"})
+@pytest.mark.parametrize("workload", FILES)
+def test_a_project_has_the_files_that_its_readme_names_and_no_others(bake, workload):
+    project = bake(workload=workload).project_path
+    inspect(project, {"nodes": "1", "queue": "debug", "workload": workload})
     lint(project)
     readme = (project / "README.md").read_text()
-    for name in {name.split("/")[0] for name in FILES} - {
+    for name in {name.split("/")[0] for name in FILES[workload]} - {
         ".gitignore",
         "README.md",
         "pyproject.toml",
@@ -93,7 +96,7 @@ def test_scripts_can_be_executed(bake):
 
 @pytest.mark.slow
 def test_every_combination_of_answers_is_clean(cookies):
-    assert len(COMBINATIONS) == 162
+    assert len(COMBINATIONS) == 216
     projects = []
     for answers in COMBINATIONS:
         result = cookies.bake(extra_context={"create_venv": "no", "account": "MyProj", **answers})

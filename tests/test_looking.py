@@ -113,7 +113,7 @@ def test_the_terminal_shows_tasks_workers_blocks_and_the_last_failure(seen):
     assert re.search(r"workers 8 of 12, running \d+", view), view
     assert re.search(r"block 0 \(job \d+\) runs since \d\d:\d\d, 8 workers, ends in \d+ min", view), view
     assert "4 tries lost with a worker, node or block, and made again" in view
-    assert "last failure: ValueError: size must be even" in view
+    assert "last failure: line 62 of the input: ValueError: temperature=-1.0" in view
     assert len(asked) <= 2, "PBS is asked once a minute at most, and once at the end"
     assert re.search(r"mode blocks, process \d+ on .*, since", status)
     assert re.search(r"done \d+, failed \d, left \d+ of 321", status) and "workers 12 of 12" in status
@@ -159,8 +159,8 @@ def test_the_report_opens_in_a_browser_without_errors_or_requests(seen, tmp_path
         assert browser.said == [] and browser.asked == [f"file://{tmp_path}/copied.html"]
         assert len(images) == 4 and all(width > 500 for width in images)
         for words in (
-            "tasks done of 321", "node lost", "start-up", "ManagerLost", "results/traces/",
-            "to its end", "0.polaris-login-01", "workers_per_gpu", "2026.10.26",
+            "320 of 321 in all", "node lost", "start-up", "ManagerLost", "results/traces/",
+            "finished", "0.polaris-login-01", "workers_per_gpu", "2026.10.26",
         ):  # fmt: skip
             assert words in text, text
         whole = {"x": 0, "y": 0, "width": 1180, "height": 1900}
@@ -191,7 +191,14 @@ class Folder:
             "nodes_per_block": nodes,
             "workers_per_node": workers,
         }
-        start |= {"mode": "blocks", "job_start": None, "job_nodes": [], "host": "login", "total": 0}
+        start |= {
+            "mode": "blocks",
+            "job_start": None,
+            "job_nodes": [],
+            "host": "login",
+            "total": 0,
+            "done": 0,
+        }
         block = {"event": "block", "block": "0", "job": "7.pbs", "state": "RUNNING", "start": 0, "end": None}
         self.events = [start, {**block, "time": 3, "workers": nodes * workers}]
         if end is not None:
@@ -245,12 +252,12 @@ def test_a_run_that_was_killed_has_a_report_too(tmp_path):
     folder = Folder(tmp_path, nodes=1, workers=2, end=None)
     folder.task(0, 60), folder.task(0, 20, worker="1")
     folder.tries.append("1,4,app,0,0,20")  # half a line, as the kill left it
-    assert folder.shares() == {"computing": 80, "cut off": 40}
-    assert folder.run.ended_how().startswith("cut off")
+    assert folder.shares() == {"computing": 80, "unfinished": 40}
+    assert folder.run.ended_how() == "was cut off"
     (tmp_path / "again").mkdir()
     folder = Folder(tmp_path / "again", nodes=1, workers=1, end=100, at_once=True, left=5, stopped="SIGTERM")
     folder.task(0, 60)
-    assert folder.shares() == {"computing": 60, "cut off": 40} and "SIGTERM" in folder.run.ended_how()
+    assert folder.shares() == {"computing": 60, "unfinished": 40} and "SIGTERM" in folder.run.ended_how()
 
 
 def reported(project, folder):
@@ -269,7 +276,7 @@ def test_a_large_tail_becomes_advice(project, tmp_path):
     folder.task(9, 100)
     folder.shares()
     page = reported(project, folder)
-    assert "workers had nothing left to do" in page and "put the longest tasks first" in page
+    assert "workers had nothing left to start" in page and "the longest tasks first" in page
     assert "starting workers" not in page
 
 
@@ -283,7 +290,7 @@ def test_the_report_fits_one_gpu_and_two_thousand(project, tmp_path, nodes, work
         folder.task(i // len(lanes), i // len(lanes) + 0.9, host=host, worker=worker)
     folder.shares()
     page = reported(project, folder)
-    assert f"{tasks:,}" in page
+    assert f"{tasks:,}" in page and page.count("<h2>") >= 6
     assert 20_000 < (project / "results" / "report.html").stat().st_size < 1_000_000
 
 
@@ -319,7 +326,11 @@ def test_several_runs_are_told_apart_and_summed(project):
         "run 1" in user(project, "python -m polaris.report 1 && grep -o 'run 1<' results/report.html").stdout
     )
     wrong = user(project, "python -m polaris.report 7")
-    assert wrong.returncode == 1 and "no run 7" in wrong.stdout and "Traceback" not in wrong.stdout
+    assert (
+        wrong.returncode == 1
+        and "run 7: there is no such run" in wrong.stdout
+        and "Traceback" not in wrong.stdout
+    )
 
 
 @pytest.mark.slow

@@ -19,8 +19,14 @@ walltime = {{ cookiecutter.walltime | jsonify }}  # H:MM:SS, of one block
 filesystems = {{ cookiecutter.filesystems | jsonify }}  # that a block needs; it does not start while one of them is down
 max_blocks = 1  # jobs at a time, at most
 
+{% if cookiecutter.workload == "mpi" %}
+nodes_per_task = 1  # of an MPI program; a task may ask for another number, see run.py
+ranks_per_node = facts.GPUS_PER_NODE  # MPI ranks on each node; local rank i has GPU 3 - i
+threads_per_rank = facts.threads_per_rank(ranks_per_node)  # hardware threads of each, next to its GPU
+{% else %}
 workers_per_gpu = {{ cookiecutter.workers_per_gpu }}  # tasks that share a GPU
 cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each worker, next to its GPU
+{% endif %}
 retries = 2  # further tries of a task that failed
 margin = None  # seconds before the end of a walltime in which no task starts; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
@@ -38,9 +44,21 @@ def fresh_config(mode="auto"):
     """
     from parsl.config import Config
     from parsl.dataflow.memoization import BasicMemoizer
+{% if cookiecutter.workload == "gpu" %}
+    from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
+{% endif %}
+{% if cookiecutter.workload == "mpi" %}
+    from parsl.launchers import SimpleLauncher
+{% else %}
     from parsl.launchers import MpiExecLauncher, SingleNodeLauncher
+{% endif %}
     from parsl.providers import LocalProvider
 
+{% if cookiecutter.workload == "mpi" %}
+    # Parsl's PBSProProvider and MPIExecutor, with what Polaris does to blocks and nodes taken into account.
+    from polaris.blocks import PolarisProvider, blocks_that_never_work, drain_period, retry_cost
+    from polaris.mpi import Executor
+{% else %}
     # Parsl's HighThroughputExecutor and PBSProProvider, with what Polaris does to blocks taken into account.
     from polaris.blocks import (
         Executor,
@@ -49,6 +67,7 @@ def fresh_config(mode="auto"):
         drain_period,
         retry_cost,
     )
+{% endif %}
 
     mode = machine.choose_mode(mode)
     drain = None
@@ -57,24 +76,37 @@ def fresh_config(mode="auto"):
     os.chmod(run_dir, 0o700)  # with the certificates in it one could send tasks to the workers
     # Every block loads the same environment as you do, modules included: MPI and CUDA are found.
     worker_init = f"source {project_dir}/activate.sh || exit 1; cd {run_dir} || exit 1"
+{% if cookiecutter.workload == "mpi" %}
+    # One manager a block, on its first node; its workers start the ranks of their tasks on the block's nodes.
+    launcher = SimpleLauncher()
+
+    if mode == "local":
+        worker_init = machine.local_node(run_dir)
+        provider = LocalProvider(worker_init=worker_init, launcher=launcher, max_blocks=1)
+    elif mode == "job":
+{% else %}
+    worker_init += f"; {machine.threads(facts.threads_of(cpu_affinity))}"
     # One manager a node; it starts the node's workers and binds each by the affinity list.
-    one_manager_per_node = MpiExecLauncher(
-        bind_cmd="--cpu-bind", overrides=f"--depth={facts.THREADS_PER_NODE} --ppn 1"
-    )
+    launcher = MpiExecLauncher(bind_cmd="--cpu-bind", overrides=f"--depth={facts.THREADS_PER_NODE} --ppn 1")
     workers = facts.GPUS_PER_NODE * workers_per_gpu
     pinning = {
         "available_accelerators": workers,
         "max_workers_per_node": workers,
         "cpu_affinity": cpu_affinity,
     }
+    if workers_per_gpu > 1:
+        # Under CUDA MPS tasks that share a GPU compute at the same time; without it they take turns.
+        pinning["launch_cmd"] = f"bash {project_dir}/polaris/with_mps.sh {DEFAULT_LAUNCH_CMD}"
+        worker_init += f"; export GPU_FRACTION={1 / workers_per_gpu:.3f}"  # a task's part of the memory
 
     if mode == "local":
         pinning, worker_init = machine.local_workers(workers_per_gpu)
         provider = LocalProvider(worker_init=worker_init, launcher=SingleNodeLauncher(), max_blocks=1)
     elif mode == "job":
+{% endif %}
         provider = LocalProvider(
             worker_init=worker_init,
-            launcher=one_manager_per_node,
+            launcher=launcher,
             nodes_per_block=len(machine.nodes_of_job()),
             max_blocks=1,
         )
@@ -91,7 +123,7 @@ def fresh_config(mode="auto"):
             # -r n: a block that PBS lost is not started again behind Parsl's back; Parsl asks for a new one.
             scheduler_options=f"#PBS -l filesystems={filesystems}\n#PBS -l place=scatter\n#PBS -r n",
             worker_init=worker_init,
-            launcher=one_manager_per_node,
+            launcher=launcher,
             init_blocks=1,
             min_blocks=0,
             max_blocks=max_blocks,
@@ -104,11 +136,17 @@ def fresh_config(mode="auto"):
         interchange_launch_cmd=machine.interchange_command(),
         heartbeat_period=15,  # seconds
         heartbeat_threshold=120,  # seconds
-        prefetch_capacity=0,  # a task waits for a free GPU, not behind a busy one
+        prefetch_capacity=0,  # a task waits for {{ "free nodes" if cookiecutter.workload == "mpi" else "a free GPU" }}, not behind what is busy
         worker_debug=False,  # True writes several lines a task onto the shared file system
         drain_period=drain,  # seconds
         block_error_handler=blocks_that_never_work,
+{% if cookiecutter.workload == "mpi" %}
+        nodes_per_task=nodes_per_task,
+        ranks_per_node=ranks_per_node,
+        threads_per_rank=threads_per_rank,
+{% else %}
         **pinning,
+{% endif %}
     )
     return Config(
         executors=[executor],

@@ -42,7 +42,7 @@ fi
 # 2. The virtual environment on top of it.
 say "2/4 the environment: $venv"
 if ! "$venv/bin/python" -c '' 2>/dev/null || ! (source "$venv/bin/activate" && [ "$VIRTUAL_ENV" -ef "$venv" ]); then
-    "$base" -m venv --clear "${site[@]}" "$venv" >>"$log" 2>&1 || fail "python -m venv failed: $(tail -n 1 "$log")"
+    "$base" -m venv --clear --prompt "$(basename "$project")" "${site[@]}" "$venv" >>"$log" 2>&1 || fail "python -m venv failed: $(tail -n 1 "$log")"
 fi
 
 # 3. Parsl and what the project needs, in the versions that were tested together.

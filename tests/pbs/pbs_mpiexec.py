@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+from pbs_pmi import PMI
 from pbs_state import NODE_CPUS, SITE, append_line, load
 
 VALUED = {
@@ -111,7 +112,8 @@ def plan(folder, options, command):
             env["STAND_IN_CPUS"] = cpus
         paths = [path for path in env.get("PYTHONPATH", "").split(":") if path and path != SITE]
         env["PYTHONPATH"] = ":".join([SITE, *paths])
-        ranks.append({"rank": number, "host": hosts[node], "cpus": cpus, "env": env, "argv": command})
+        rank = {"rank": number, "local": local, "host": hosts[node], "cpus": cpus, "env": env}
+        ranks.append({**rank, "per_node": ppn, "argv": command})
     return ranks
 
 
@@ -175,6 +177,7 @@ class Run:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: self.end(number))
         signal.signal(signal.SIGALRM, lambda *_: self.end(signal.SIGKILL))
+        self.pmi = PMI(len(ranks), ranks[0]["per_node"], self.aborted)
         for rank in ranks:
             self.start(rank)
             if self.got:
@@ -185,8 +188,12 @@ class Run:
     def start(self, rank):
         import subprocess
 
+        theirs, more = self.pmi.rank()
         try:
-            child = subprocess.Popen(rank["argv"], env=rank["env"])
+            with theirs:
+                child = subprocess.Popen(
+                    rank["argv"], env={**rank["env"], **more}, pass_fds=[theirs.fileno()]
+                )
         except OSError as problem:
             sys.stderr.write(f"mpiexec: {rank['argv'][0]}: {problem.strerror}\n")
             self.code = 127
@@ -194,9 +201,14 @@ class Run:
             return
         self.children.append(child)
         self.hosts[child.pid] = rank["host"]
-        record = {key: rank[key] for key in ("rank", "host", "cpus", "argv")}
+        record = {key: rank[key] for key in ("rank", "local", "host", "cpus", "argv")}
         record.update(job=rank["env"]["PBS_JOBID"], pid=child.pid, time=time.time())
         append_line(os.path.join(self.folder, "ranks.jsonl"), record)
+
+    def aborted(self, code):
+        """MPI_Abort of a rank ends all."""
+        self.code = self.code or code
+        self.end(signal.SIGTERM)
 
     def end(self, number):
         self.got = number

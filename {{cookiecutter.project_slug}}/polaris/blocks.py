@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from parsl.executors import HighThroughputExecutor
-from parsl.executors.errors import ScalingFailed
+from parsl.executors.errors import InvalidResourceSpecification, ScalingFailed
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import JobState, JobStatus
@@ -31,7 +31,7 @@ from .ensemble import in_words, one_line
 NEVER_STARTED = (JobState.FAILED, JobState.MISSING)
 SECONDS_BETWEEN_REFUSALS = 60  # before PBS is asked again for a block that it refused
 LOST_MANAGERS, LOST_WORKERS = 10, 3  # tries that a task may lose with its node or block, with its worker
-SAME_EVERY_TIME = (ImportError, NameError, SyntaxError, TypeError)
+SAME_EVERY_TIME = (ImportError, NameError, SyntaxError, TypeError, InvalidResourceSpecification)
 
 _failed = deque()  # tries that failed and that the engine has not recorded yet
 _lost = []  # tries that were lost with a worker, node or block, in this process
@@ -106,13 +106,15 @@ def timed(function, args, kwargs):
     return result, {"block": block, **machine.where(), "worker": worker, **when}
 
 
-class Executor(HighThroughputExecutor):
-    """HighThroughputExecutor that learns where and how long tasks run, whatever the app."""
+class Recording:
+    """What makes an executor of Parsl's learn where and how long tasks run, whatever the app."""
 
     longest = 0.0  # seconds, of a task so far
+    stranded = frozenset()  # blocks that have lost too many nodes for any task
+    runner = staticmethod(timed)  # what runs on the worker in place of the app
 
     def submit(self, func, resource_specification, *args, **kwargs):
-        inner = super().submit(timed, resource_specification, serialize(func), args, kwargs)
+        inner = super().submit(self.runner, resource_specification, serialize(func), args, kwargs)
         outer = Future()
         outer.submitted = round(time.time(), 3)
 
@@ -127,6 +129,18 @@ class Executor(HighThroughputExecutor):
 
         inner.add_done_callback(unwrap)
         return outer
+
+
+class Executor(Recording, HighThroughputExecutor):
+    """HighThroughputExecutor with a pool of workers on each node of a block."""
+
+    @property
+    def pools_per_block(self):
+        return self.provider.nodes_per_block
+
+    @property
+    def lanes_per_node(self):
+        return int(self.workers_per_node)
 
 
 class PolarisProvider(PBSProProvider):
@@ -207,8 +221,8 @@ class Blocks:
         self.mode, self.margin_set = mode, margin
         self.executor = dfk.executors["htex"]
         self.provider = self.executor.provider
-        self.per_node = int(self.executor.workers_per_node)
-        self.workers = self.provider.max_blocks * self.provider.nodes_per_block * self.per_node
+        self.per_pool = int(self.executor.workers_per_node)
+        self.workers = self.provider.max_blocks * self.executor.pools_per_block * self.per_pool
         self.start, self.end = machine.times_of_job()
         self.next_look = time.monotonic() + 10
         self.next_sight = 0.0
@@ -220,14 +234,16 @@ class Blocks:
         """For the run's log: how large a block is, and the job that runs this."""
         nodes = self.provider.nodes_per_block
         job = {"job_start": self.start, "job_nodes": machine.nodes_of_job() if self.start else []}
-        return {"nodes_per_block": nodes, "workers_per_node": self.per_node, "workers": self.workers, **job}
+        lanes = self.executor.lanes_per_node
+        return {"nodes_per_block": nodes, "workers_per_node": lanes, "workers": self.workers, **job}
 
     def expected(self):
         """In words, what the run will have."""
         nodes = self.provider.nodes_per_block
         if self.mode == "blocks":
             jobs = f"up to {self.provider.max_blocks} job(s) of {nodes} node(s)"
-            return f"{jobs} in queue {self.provider.queue}, {self.per_node} workers a node"
+            each = "node" if self.executor.pools_per_block == nodes else "job"
+            return f"{jobs} in queue {self.provider.queue}, {self.per_pool} workers a {each}"
         where = "this machine" if self.mode == "local" else f"{nodes} node(s)"
         return f"{self.workers} workers on {where}"
 
@@ -321,6 +337,8 @@ class Blocks:
         elif time.monotonic() > self.next_sight:
             self.next_sight = time.monotonic() + 5
             self.tell(run)
+        if self.executor.stranded:
+            answered(lambda: self._give_up_stranded(run))
         self.worked = self.worked or run.ended > 0
         if time.monotonic() < self.next_look:
             return
@@ -332,6 +350,17 @@ class Blocks:
             self.executor.launch_cmd = re.sub(r"--drain_period=\S+", f"--drain_period={period}", command)
         if not self.worked:
             self._look_for_dying_workers()
+
+    def _give_up_stranded(self, run):
+        """A block with too few nodes left gets no further task, and is given back once it is idle."""
+        for manager in self.executor.connected_managers():
+            if manager["block_id"] in self.executor.stranded:
+                if manager["active"]:
+                    self.executor._hold_manager(manager["manager"])
+                elif not manager["tasks"] and self.mode == "blocks":
+                    self.provider.cancel([self.executor.blocks_to_job_id[manager["block_id"]]])
+                elif not manager["tasks"] and run.stopping is None:
+                    run.stop("the loss of nodes: too few are left for a task")
 
     def _look_for_dying_workers(self):
         """A worker that dies at its start is started again every 15 s, while nodes are charged."""

@@ -27,6 +27,9 @@ class Settings(NamedTuple):
     conda_version: str | None = None
     workers_per_gpu: int | str | None = None
     cpu_affinity: str | None = None  # "list:24-31,56-63:...", one entry a worker
+    nodes_per_task: int | str | None = None  # of an MPI program, as the next two
+    ranks_per_node: int | str | None = None
+    threads_per_rank: int | str | None = None  # hardware threads
     max_blocks: int | str | None = None
     retries: int | str | None = None
     margin: int | str | None = None  # seconds
@@ -53,7 +56,8 @@ def check(settings, *, submitting=False, ask=None):
     ask: a function from a queue's name to `live_queue`'s answer; it is called for unlisted queues only.
     """
     problems = []
-    for name in ("nodes_per_block", "workers_per_gpu", "max_blocks", "retries", "margin", "jobs"):
+    numbers = ("nodes_per_block", "workers_per_gpu", "nodes_per_task", "ranks_per_node", "threads_per_rank")
+    for name in (*numbers, "max_blocks", "retries", "margin", "jobs"):
         given = getattr(settings, name)
         if given is not None:
             if not re.fullmatch(r"0|[1-9][0-9]{0,5}", str(given)) or isinstance(given, bool):
@@ -74,6 +78,7 @@ def check(settings, *, submitting=False, ask=None):
     problems += _queue(settings, ask or live_queue)
     problems += _filesystems(settings)
     problems += _workers(settings)
+    problems += _ranks(settings)
     for name in ("project_dir", "run_dir"):
         # Parsl's scripts do not quote their own paths.
         folder = getattr(settings, name)
@@ -262,6 +267,27 @@ def _workers(settings):
         yield Problem("cpu_affinity", given, f"gives hardware thread {twice[0]} to two workers", right)
     if backwards:
         yield Problem("cpu_affinity", given, f"has the empty range {backwards[0]}", right)
+
+
+def _ranks(settings):
+    nodes, each, ranks = settings.nodes_per_task, settings.nodes_per_block, settings.ranks_per_node
+    if nodes is not None and nodes < 1:
+        wrong = "is less than a node: tasks that share nodes are the workload gpu, a project of its own"
+        yield Problem("nodes_per_task", nodes, wrong, "1")
+    elif None not in (nodes, each) and nodes > each:
+        wrong = f"is more nodes than there are for it: nodes_per_block is {each}"
+        yield Problem("nodes_per_task", nodes, wrong, str(each))
+    elif None not in (nodes, each) and each % nodes:
+        idle = f"leaves {each % nodes} of {each} nodes idle, and they are charged"
+        yield Problem("nodes_per_task", nodes, idle, fatal=False)
+    most = sum(map(len, facts.CORES_OF_GPU))
+    if ranks is not None and not 1 <= ranks <= most:
+        yield Problem("ranks_per_node", ranks, f"is not within 1-{most}", str(facts.GPUS_PER_NODE))
+    elif None not in (ranks, settings.threads_per_rank):
+        most = facts.threads_per_rank(ranks)
+        if not 1 <= settings.threads_per_rank <= most:
+            wrong = f"is not within 1-{most}, the hardware threads next to a GPU, for {ranks} ranks a node"
+            yield Problem("threads_per_rank", settings.threads_per_rank, wrong, str(most))
 
 
 def _threads(entry):

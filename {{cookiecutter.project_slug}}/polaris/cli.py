@@ -18,15 +18,17 @@ import traceback
 from pathlib import Path
 
 from . import checks, facts, machine, views
-from .ensemble import WINDOW, Ensemble, Refused, in_words, unused_columns
+from .ensemble import WINDOW, Ensemble, Refused, in_words, runs, unused_columns
 
 PROJECT = Path(__file__).resolve().parent.parent
 DONE, TASKS_FAILED, REFUSED, UNFINISHED, INTERRUPTED = 0, 1, 2, 75, 130
 BY_THE_USER = ("Ctrl-C", "the loss of the terminal")
 
+MPI = (PROJECT / "polaris" / "mpi.py").exists()  # the workload: MPI programs, or tasks of one GPU
 OPTIONS = (  # of config.py, that are checked
-    "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "workers_per_gpu",
-    "cpu_affinity", "retries", "margin", "monitoring",
+    "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "retries", "margin",
+    "monitoring", *(("nodes_per_task", "ranks_per_node", "threads_per_rank") if MPI else
+    ("workers_per_gpu", "cpu_affinity")),
 )  # fmt: skip
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
@@ -148,7 +150,8 @@ def _problems(config, mode, every_file=False, jobs=None):
             driver = driver._replace(**{name: value for name, value in actual.items() if value})
         found = []
         if every_file or mode == "job":
-            found += checks.check(driver._replace(jobs=jobs), submitting=inside or jobs is not None)
+            job = driver._replace(jobs=jobs, nodes_per_task=settings.nodes_per_task)
+            found += checks.check(job, submitting=inside or jobs is not None)
         found += checks.check_driver(driver, settings, from_driver=inside and mode == "blocks")
         for p in found:
             where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
@@ -226,16 +229,24 @@ def _status(ensemble):
     """What a run that goes on last wrote about itself, else what the results say; neither is disturbed."""
     try:
         run = json.loads(ensemble.lock_file.read_text())
-        age = time.time() - ensemble.lock_file.stat().st_mtime
+        seen = ensemble.lock_file.stat().st_mtime
         job = f", PBS job {run['job']}" if run["job"] else ""
         print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
-        print(*run.get("lines", []), sep="\n")
-        if age > 60:
+        print(f"as of {time.strftime('%H:%M:%S', time.localtime(seen))}:", *run.get("lines", []), sep="\n")
+        age = time.time() - seen
+        if run["host"] == socket.gethostname() and not runs(run["pid"]):
+            print("that process is gone: it was killed; run again to go on")
+        elif age > 60:
             print(f"no sign of life for {in_words(age)}: it was killed, or its node died; run again to go on")
     except (OSError, ValueError):
         ensemble.plan()
         print("no run goes on here")
-        print(f"{ensemble.inputs_file}: {ensemble.text()}")
+        counted = f"done {ensemble.done}, left {ensemble.left} of {ensemble.total}"
+        with contextlib.suppress(OSError), open(ensemble.failures_file) as file:
+            failed = min(len(file.readlines()) - 1, ensemble.left)
+            if failed > 0:
+                counted += f"; the last run failed in {failed} of those left: {ensemble.failures_file}"
+        print(f"{ensemble.inputs_file}: {counted}")
     return DONE
 
 
@@ -263,12 +274,12 @@ def _run(config, mode, ensemble, summarize):
             print(*lines, "nothing to do: every row has its result", sep="\n", flush=True)
         if ensemble.left == 0:
             if ensemble.done:
-                status = _summarize(config, ensemble, summarize)
+                status = _summarize(ensemble, summarize)
             if ensemble.failed:
                 status = status or TASKS_FAILED
-                failed = f"{ensemble.failed} of {ensemble.total} tasks failed"
-                print(f"{failed}: {ensemble.failures_file} says why; running again tries them again; "
-                      f"the last one: {ensemble.last_failure}")  # fmt: skip
+                failed = f"{ensemble.failed} of {_count(ensemble.total, 'task')} failed"
+                print(f"{failed} and will be tried again by the next run: {ensemble.failures_file}")
+                print(f"the last one: {ensemble.last_failure}")
             seconds = in_words(time.monotonic() - start)
             print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
         if ensemble.ended:
@@ -331,8 +342,8 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
         if warning:
             print(warning, file=sys.stderr)
         if ensemble.run_number is not None:
-            ended = {"stopped": ensemble.stopping, "at_once": ensemble.at_once, "status": status}
-            with contextlib.suppress(OSError):  # a full disk was said before
+            ended = {"stopped": ensemble.stopping, "at_once": ensemble.at_once}
+            with contextlib.suppress(OSError, Refused):  # a full disk was said before
                 ensemble.log("end", done=ensemble.done, failed=ensemble.failed, left=ensemble.left, **ended)
     return status
 
@@ -347,7 +358,7 @@ def _about_run(config, mode, ensemble):
     return {**where, **rows, "settings": settings, "versions": versions}
 
 
-def _summarize(config, ensemble, summarize):
+def _summarize(ensemble, summarize):
     """Call the user's summarize; a mistake in it is said, and takes nothing from the results.
 
     Its apps run in this process: the nodes are given back by now, and a block need not be waited for.
@@ -360,13 +371,9 @@ def _summarize(config, ensemble, summarize):
         return [future.result() for future in futures]
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    here = parsl.Config(
-        executors=[ThreadPoolExecutor(label="here")],
-        run_dir=os.fspath(config.run_dir),
-        initialize_logging=False,
-    )
+    here = {"executors": [ThreadPoolExecutor(label="here")], "initialize_logging": False}
     try:
-        with parsl.load(here):
+        with tempfile.TemporaryDirectory() as folder, parsl.load(parsl.Config(**here, run_dir=folder)):
             made = summarize(ensemble.results(), call, ensemble.folder)
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[1]

@@ -198,6 +198,11 @@ class Ensemble:
         """How far the run is, in one line."""
         elapsed = max(time.monotonic() - self.start, 1e-6)
         text = f"done {self.done}, failed {self.failed}, left {self.left} of {self.total}"
+        if self.stopping is not None and self.left:
+            text += f"; {self.stopping}: no further task, waiting for those that run"
+            return text + (" (Ctrl-C again: at once)" if self.stopping == "Ctrl-C" else "")
+        if not self.ended and self.left:
+            text += "; waiting for the first result"
         if self.ended and self.left:
             to_go = in_words(self.left * elapsed / self.ended)
             text += f"; {self.ended / elapsed:.2g} tasks/s, {to_go} to go"
@@ -245,6 +250,7 @@ class Ensemble:
             with contextlib.suppress(OSError), open(self.runs_file, encoding="utf-8") as file:
                 self.run_number = 1 + max((event.get("run", 0) for event in events(file)), default=0)
             self.run_number = self.run_number or 1
+        self._still_there()
         line = json.dumps({"run": self.run_number, "time": round(time.time(), 3), "event": event, **about})
         with open(self.runs_file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -290,7 +296,7 @@ class Ensemble:
                     if row is None:
                         more = False
                         break
-                    future = self.task(row)
+                    future = self.task(dict(row))  # a copy: it is the user's to change
                     if not hasattr(future, "add_done_callback"):
                         raise Refused(f"run.py: task() must return what the app returns, not {future!r}")
                     in_flight[future] = (line, row)
@@ -359,7 +365,7 @@ class Ensemble:
         trace.write_text("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         reason = one_line(error) + (f"; see {stderr}" if isinstance(stderr, str) else "")
         self._failures.writerow([*row.values(), line, reason, trace])
-        self.last_failure = reason
+        self.last_failure = f"line {line} of the input: {reason}"
         self.failed += 1
 
     # --- one run at a time -----------------------------------------------------------------------
@@ -407,7 +413,7 @@ class Ensemble:
     def _other_run(self, other):
         """What the lock of another run says, if that run is dead; Refused if it lives."""
         seen = os.stat(self.lock_file).st_mtime_ns
-        alive = other["host"] == self.mine["host"] and _runs(other["pid"])
+        alive = other["host"] == self.mine["host"] and runs(other["pid"])
         if other["job"] is not None and other["job"] == self.mine["job"]:
             alive = False  # PBS started this very job again
         elif other["host"] != self.mine["host"] and time.time() - seen / 1e9 < 4 * BEAT:
@@ -428,12 +434,15 @@ class Ensemble:
         """Write down how the run goes, for `--status`, and its blocks, for who clears up if it is killed."""
         if blocks != self.mine["blocks"] or self.beat():
             self.mine |= {"blocks": blocks, "lines": [self.text(), *self.around]}
-            if not self.lock_file.exists():
-                raise Refused(f"{self.folder}/ was moved or deleted while this run wrote into it; run again")
+            self._still_there()
             new = self.lock_file.with_suffix(".new")
             new.write_text(json.dumps(self.mine))
             os.replace(new, self.lock_file)
             self.beat = Clock(BEAT)
+
+    def _still_there(self):
+        if not self.lock_file.exists():
+            raise Refused(f"{self.folder}/ was moved or deleted while this run wrote into it; run again")
 
     def let_go(self):
         """Give the folder back."""
@@ -532,7 +541,7 @@ def in_words(seconds):
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _runs(pid):
+def runs(pid):
     """Whether a process of this host is a run of ours."""
     try:
         os.kill(pid, 0)

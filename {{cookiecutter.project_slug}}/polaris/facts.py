@@ -42,6 +42,37 @@ def cpu_affinity(workers_per_gpu):
     return "list:" + ":".join(entries)
 
 
+def threads_of(affinity):
+    """The number of hardware threads in the first entry of such a list; 1 where it is none."""
+    spans = re.findall(r"([0-9]+)-?([0-9]*)", affinity.split(":")[1] if ":" in affinity else "0")
+    return sum(int(last or first) - int(first) + 1 for first, last in spans)
+
+
+def rank_affinity(ranks_per_node, threads_per_rank):
+    """mpiexec's --cpu-bind for MPI ranks: local rank i has hardware threads next to GPU 3 - i % 4.
+
+    That is the GPU which gpu_affinity.sh gives it; ranks that share one divide its cores.
+    """
+    entries = []
+    for rank in range(ranks_per_node):
+        sharing = -(-ranks_per_node // GPUS_PER_NODE)
+        cores = CORES_OF_GPU[GPUS_PER_NODE - 1 - rank % GPUS_PER_NODE]
+        first = rank // GPUS_PER_NODE * len(cores) // sharing
+        mine = cores[first : first + (threads_per_rank + 1) // 2]
+        seconds = [core + THREADS_PER_NODE // 2 for core in mine]
+        entries.append(ranges([*mine, *seconds[: threads_per_rank // 2]]))
+    return "list:" + ":".join(entries)
+
+
+def threads_per_rank(ranks_per_node):
+    """The most hardware threads that each MPI rank of a node can have next to its GPU."""
+    return 2 * (len(CORES_OF_GPU[0]) // -(-ranks_per_node // GPUS_PER_NODE))
+
+
+# What sets the number of threads in the libraries that tasks use; PBS sets the first to those of the node.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
 # --- queues (polaris/running-jobs) ---------------------------------------------------------------
 MINUTE, HOUR = 60, 3600
 

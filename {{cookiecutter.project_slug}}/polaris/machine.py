@@ -112,11 +112,25 @@ def local_workers(workers_per_gpu):
     pinning = {"max_workers_per_node": workers, "cores_per_worker": cores / workers}
     if found:
         pinning["available_accelerators"] = workers
-    # The Python that runs this has what the tasks need, whether or not activate.sh was sourced.
+    return pinning, f"{_this_environment()}; {threads(max(1, cores // workers))}"
+
+
+def local_node(run_dir):
+    """The worker_init that makes a worker pool for MPI tasks take this machine for the node of a job."""
+    nodes = shlex.quote(f"{run_dir}/localhost")
+    return f"{_this_environment()}; hostname >{nodes}; export PBS_NODEFILE={nodes}"
+
+
+def _this_environment():
+    """Shell text: the Python that runs this has what the tasks need, activate.sh sourced or not."""
     folder = shlex.quote(str(Path(sys.executable).parent))
     project = shlex.quote(str(Path(__file__).resolve().parent.parent))
-    threads = max(1, cores // workers)
-    return pinning, f"export PATH={folder}:$PATH PYTHONPATH={project}:$PYTHONPATH OMP_NUM_THREADS={threads}"
+    return f"export PATH={folder}:$PATH PYTHONPATH={project}:$PYTHONPATH"
+
+
+def threads(number):
+    """Shell text that lets a task's libraries start that many threads."""
+    return "export " + " ".join(f"{name}={number}" for name in facts.THREAD_VARIABLES)
 
 
 def interchange_command():

@@ -6,6 +6,7 @@ and their blocks), whether the runs ended, were cut off or still go on. Times ar
 
 import csv
 import re
+import time
 from array import array
 
 import numpy
@@ -19,17 +20,20 @@ PARTS = {
     "failed work": ("#d55e00", "tries that failed, or were lost with their worker"),
     "start-up": ("#cc79a7", "from the start of a block to a worker's first task"),
     "between tasks": ("#f0e442", "a worker was free although tasks were waiting"),
-    "tail": ("#bbbbbb", "after each task of the run had been started once"),
+    "tail": ("#bbbbbb", "no task was left to start, the last ones ran elsewhere"),
     "node lost": ("#000000", "from the last task that a lost node finished to the end of its block"),
-    "cut off": ("#e69f00", "after the last task that ended, where the run was killed"),
+    "unfinished": ("#e69f00", "after a worker's last task that ended, where the run was cut off or goes on"),
     "never a task": ("#e8e8e8", "workers that were paid for and never had one"),
 }
-COMPUTING, FAILED, STARTUP, BETWEEN, TAIL, LOST, CUT_OFF, NEVER = range(len(PARTS))
+COMPUTING, FAILED, STARTUP, BETWEEN, TAIL, LOST, UNFINISHED, NEVER = range(len(PARTS))
+CODES = ("first", "tried", "lane", "status", "app", "cause")  # columns of whole numbers
 DONE = 0  # the code of that status in Run.status; "failed" is 1, "lost" is 2
 
 
 class Run:
     """One run: what it noted, and its tries as arrays of one length, in the order in which they ended.
+
+    A try on several nodes has an entry for each; `first` is 1 in one of them.
 
     started, ended: seconds since the epoch, nan where unknown; tried: how often before; lane: index into
     lanes, -1 where unknown; status, app, cause: codes, their names are in `apps` and `causes`. lanes:
@@ -39,9 +43,10 @@ class Run:
     def __init__(self, number):
         self.number, self.about, self.blocks, self.ended_by, self.picture = number, {}, {}, None, None
         self.seen = 0.0  # the last sign of life
+        self.goes_on = False
         self.lanes, self.apps, self.causes, self.lost = {}, {}, {}, []
         self.columns = {name: array("d") for name in ("started", "ended")}
-        self.columns |= {name: array("i") for name in ("tried", "lane", "status", "app", "cause")}
+        self.columns |= {name: array("i") for name in CODES}
         self.example = {}  # cause -> line of the input
 
     def note(self, event):
@@ -65,12 +70,18 @@ class Run:
 
     def add(self, row):
         """Take one row of tasks.csv, a dict of text."""
-        lane = (row["block"], row["host"], row["worker"], row["gpu"])
+        for i, host in enumerate(row["host"].split(";")):
+            self._add(row, host, first=i == 0)
+
+    def _add(self, row, host, first):
+        """One of the nodes of a try; most have one, MPI programs may have more."""
+        lane = (row["block"], host, row["worker"], row["gpu"])
         code = -1 if row["status"] == "lost" else self.lanes.setdefault(lane, len(self.lanes))
         ended = float(row["ended"] or "nan")
         values = {
             "started": float(row["started"] or "nan"),
             "ended": ended,
+            "first": first,
             "tried": int(row["try"]),
             "lane": code,
             "status": ("done", "failed", "lost").index(row["status"]),
@@ -82,7 +93,7 @@ class Run:
         if row["cause"]:
             self.example.setdefault(values["cause"], (row["line"], row["cause"]))
         if code == -1:
-            self.lost.append((row["host"], row["worker"], ended))
+            self.lost.append((host, row["worker"], ended))
         self.seen = max(self.seen, ended)
 
     def close(self):
@@ -145,7 +156,7 @@ class Run:
             dead = self._dead_lanes(end[last])
             cut = numpy.full(n, self.cut_off) & ~dead
             parts[:, LOST] = after * dead
-            parts[:, CUT_OFF] = after * cut
+            parts[:, UNFINISHED] = after * cut
             parts[:, BETWEEN] += waiting * ~(dead | cut)
             parts[:, TAIL] += (after - waiting) * ~(dead | cut)
         self.parts, self.window = parts, parts.sum(axis=1)
@@ -188,13 +199,13 @@ class Run:
         return self.ended - self.started
 
     def count(self, status):
-        return int((self.status == status).sum())
+        return int(((self.status == status) & (self.first == 1)).sum())
 
     def per_gpu(self):
         """[(host, GPU or worker, share of its time that it computed, that it did failed work)]"""
         gpus = {}
         for i, (_, host, worker, gpu) in enumerate(self.lanes):
-            name = f"GPU {gpu}" if gpu else f"worker {worker}"
+            name = lane_name(worker, gpu)
             gpus.setdefault((host, name), []).append(i)
         for (host, name), mine in sorted(gpus.items(), key=lambda item: natural(" ".join(item[0]))):
             done, failed = self.parts[mine][:, [COMPUTING, FAILED]].sum(axis=0) / self.window[mine].sum()
@@ -203,12 +214,17 @@ class Run:
     def ended_how(self):
         ended = self.ended_by
         if ended is None:
-            return "cut off, or it still goes on"
-        return f"stopped by {ended['stopped']}" if ended["stopped"] else "to its end"
+            return "goes on" if self.goes_on else "was cut off"
+        return f"stopped by {ended['stopped']}" if ended["stopped"] else "finished"
 
 
 def _known(*values):
     return next((value for value in values if value is not None), None)
+
+
+def lane_name(worker, gpu):
+    """What of a host a lane is: a GPU, a worker, or all of it where MPI programs have whole nodes."""
+    return f"GPU {gpu}" if gpu else f"worker {worker}" if worker else ""
 
 
 def like(cause):
@@ -221,7 +237,7 @@ def natural(text):
 
 
 def read(folder):
-    """The runs in a folder of results that had tasks: {number: Run}."""
+    """The runs in a folder of results: {number: Run}."""
     runs = {}
     with open(folder / "runs.jsonl", encoding="utf-8") as file:
         for event in events(file):
@@ -232,7 +248,9 @@ def read(folder):
             if len(fields) == len(RECORD):  # else a killed run left it half written
                 row = dict(zip(RECORD, fields, strict=True))
                 runs.setdefault(int(row["run"]), Run(int(row["run"]))).add(row)
-    runs = {number: run for number, run in sorted(runs.items()) if run.columns["lane"]}
+    lock = folder / "running.json"
+    if runs and lock.exists() and time.time() - lock.stat().st_mtime < 60:
+        runs[max(runs)].goes_on = True
     for run in runs.values():
         run.close()
-    return runs
+    return dict(sorted(runs.items()))

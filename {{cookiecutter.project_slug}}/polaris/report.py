@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"{sys.executable} has no {error.name}: source activate.sh")
 
 from .ensemble import in_words
-from .record import COMPUTING, CUT_OFF, DONE, FAILED, LOST, PARTS, like, natural, read
+from .record import COMPUTING, DONE, FAILED, LOST, PARTS, UNFINISHED, lane_name, like, natural, read
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -37,33 +37,36 @@ LABELS = 64  # lanes up to which each has its name
 
 
 # --- advice --------------------------------------------------------------------------------------
+ADVICE = {  # what to do about a large part of PARTS
+    "failed work": "went into tries that failed: see the causes",
+    "start-up": "went into starting workers: give a job more tasks, and the start is less of it",
+    "between tasks": "workers waited although tasks were left: let each do more, one takes {typical:.3g} s",
+    "tail": "workers had nothing left to start while the last tasks ran: fewer nodes, or more tasks a run",
+    "node lost": "was of nodes that were lost: shorter tasks lose less",
+    "unfinished": "was spent on tasks that were cut off: shorter ones, or a larger margin, lose less",
+    "never a task": "was of workers that never had a task: fewer nodes, more tasks, or see what failed",
+}
+LONGEST_FIRST = "; or the longest tasks first in the input: one took {longest}, a typical one {typical:.3g} s"
+
+
 def advice(run):
     """What would waste less next time, a sentence each; [] where little was wasted."""
-    shares = dict(zip(PARTS, run.shares, strict=True))
-    typical = float(numpy.nanmedian(run.seconds[run.status == DONE])) if run.count(DONE) else 0
-    longest = float(numpy.nanmax(run.seconds)) if len(run.seconds) else 0
+    done = run.seconds[run.status == DONE]
+    typical, longest = (float(of(done)) if len(done) else 0.0 for of in (numpy.median, numpy.max))
     said = []
-    if shares["tail"] > LARGE:
-        tail = f"{shares['tail']:.0%} of the time workers had nothing left to do while the last tasks ran"
-        if longest > 3 * typical:
-            said.append(f"{tail}: put the longest tasks first in the input (the longest took "
-                        f"{in_words(longest)}, the typical one {typical:.3g} s).")  # fmt: skip
-        else:
-            said.append(f"{tail}: use fewer nodes, or give a run more tasks.")
-    if shares["never a task"] > LARGE:
-        never = f"{shares['never a task']:.0%} of the time belonged to workers that never had a task"
-        said.append(f"{never}: use fewer nodes, or more tasks; see the blocks below for nodes that failed.")
-    if shares["start-up"] > LARGE:
-        said.append(f"{shares['start-up']:.0%} of the time went into starting workers: give a job more "
-                    "tasks, so that the start is a smaller part of it.")  # fmt: skip
-    if shares["between tasks"] > LARGE:
-        many = f"{shares['between tasks']:.0%} of the time workers waited although tasks were left"
-        said.append(f"{many}: the typical task takes {typical:.3g} s; let each task do more.")
-    if shares["failed work"] > LARGE:
-        said.append(f"{shares['failed work']:.0%} of the time went into tries that failed: see the causes.")
-    if shares["node lost"] + shares["cut off"] > LARGE:
-        said.append("Nodes were lost, or the run was cut off, while tasks ran: shorter tasks lose less.")
+    for part, share in zip(PARTS, run.shares, strict=True):
+        if share < LARGE or part not in ADVICE or run.goes_on:
+            continue
+        if part == "unfinished" and "Ctrl-C" in run.ended_how():
+            continue
+        text = ADVICE[part] + (LONGEST_FIRST if part == "tail" and longest > 3 * typical else "")
+        text = text.format(typical=typical, longest=in_words(longest))
+        said.append(f"{_percent(share)} of the time {text}.")
     return said
+
+
+def _percent(share):
+    return f"{100 * share:.1f} %"
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -99,7 +102,7 @@ def draw_timeline(run, path):
             # White: what was paid for. What a lost node cost is drawn over it.
             opened, closed = ((run.blocks[block][side] - run.began) / unit for side in ("from", "to"))
             axes.barh(row_of[i], closed - opened, 1, left=opened, color="white", zorder=0)
-            gone = run.parts[i, [LOST, CUT_OFF]].sum() / unit
+            gone = run.parts[i, [LOST, UNFINISHED]].sum() / unit
             dark = {"color": "#dddddd", "edgecolor": "#999999", "hatch": "////", "zorder": 0.5}
             axes.barh(row_of[i], gone, 0.84, left=closed - gone, **dark)
         colours = numpy.array([matplotlib.colors.to_rgba(APPS[code % len(APPS)]) for code in app])
@@ -111,8 +114,9 @@ def draw_timeline(run, path):
         tasks.set_linewidth(numpy.where(status == DONE, 0.4, 2))
         axes.add_collection(tasks)
         legend = [Patch(color=APPS[code % len(APPS)], label=app) for app, code in run.apps.items()]
-        if run.parts[:, [LOST, CUT_OFF]].any():
-            legend.append(Patch(facecolor="#dddddd", edgecolor="#999999", hatch="////", label="lost"))
+        for part, label in ((LOST, "node lost"), (UNFINISHED, "unfinished")):
+            if run.parts[:, part].any():
+                legend.append(Patch(facecolor="#dddddd", edgecolor="#999999", hatch="////", label=label))
         if (status != DONE).any():
             legend.append(Patch(color=PARTS["failed work"][0], label="failed"))
         tall = 1
@@ -138,7 +142,7 @@ def draw_timeline(run, path):
     axes.set(xlabel=f"time since the start of the run ({name})", xlim=(0, (run.end - run.began) / unit))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if len(rows) <= LABELS:
-        labels = [f"{host}  {f'GPU {gpu}' if gpu else f'worker {worker}'}" for host, worker, gpu in rows]
+        labels = [f"{host}  {lane_name(worker, gpu)}" for host, worker, gpu in rows]
         axes.set_yticks(range(len(rows)), labels, fontsize=8)
     else:
         hosts = len({host for host, *_ in rows})
@@ -180,7 +184,7 @@ def draw_shares(run, path):
     left = 0
     for (name, (colour, _)), share in zip(PARTS.items(), run.shares, strict=True):
         if share > 0.0005:
-            label = f"{name} {share:.1%}"
+            label = f"{name} {_percent(share)}"
             axes.barh(0, 100 * share, left=100 * left, color=colour, edgecolor="white", label=label)
             left += share
     axes.set(xlabel="share of the workers' time (%)", xlim=(0, 100), yticks=[])
@@ -191,7 +195,7 @@ def draw_shares(run, path):
 def draw_seconds(run, path):
     """Histogram of how long tasks took, by app; and beside it how many GPUs were how busy."""
     figure, (axes, side) = pyplot.subplots(1, 2, figsize=(11, 3), layout="constrained")
-    good = (run.status == DONE) & ~numpy.isnan(run.started)
+    good = (run.status == DONE) & (run.first == 1)
     seconds = numpy.maximum(run.seconds, 1e-3)
     if good.any():
         low, high = seconds[good].min(), seconds[good].max()
@@ -199,12 +203,14 @@ def draw_seconds(run, path):
         edges = (numpy.geomspace if wide else numpy.linspace)(low, high * 1.001 + 1e-6, 41)
         mine = [seconds[good & (run.app == code)] for code in run.apps.values()]
         colours = [APPS[code % len(APPS)] for code in run.apps.values()]
-        axes.hist(mine, edges, stacked=True, color=colours, label=list(run.apps))
+        axes.hist(mine, edges, stacked=True, color=colours, label=list(run.apps), edgecolor="white")
         axes.set(xscale="log" if wide else "linear")
         axes.legend(frameon=False)
     axes.set(xlabel="time of a task (s)", ylabel="tasks")
     shares = [100 * done for _, _, done, _ in run.per_gpu()]
-    side.hist(shares, numpy.linspace(0, 100, 21), color=PARTS["computing"][0])
+    side.hist(shares, numpy.linspace(0, 100, 21), color=PARTS["computing"][0], edgecolor="white")
+    for each in (axes, side):
+        each.yaxis.get_major_locator().set_params(integer=True)
     side.set(xlabel="share of its time that it computed (%)", ylabel="GPUs" if run.lanes[0][3] else "workers")
     _save(figure, path)
 
@@ -241,17 +247,18 @@ def _number(value):
 
 
 def _clock(seconds):
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))
 
 
 def page(run, runs, folder, pictures):
     """The whole report as HTML text. pictures: {"timeline", "shares", "seconds": path}."""
     about = run.about
     ended = run.ended_by or {}
+    in_all = f"; {about['done'] + run.count(DONE):,} of {about['total']:,} in all" if "total" in about else ""
     cards = [
-        (f"{run.count(DONE):,}", "tasks done" + (f" of {about['total']:,}" if "total" in about else "")),
-        (f"{ended.get('failed', '-')}", "tasks failed"),
-        (f"{run.shares[COMPUTING]:.1%}", "of the workers' time computed"),
+        (f"{run.count(DONE):,}", "tasks done in this run" + in_all),
+        (f"{ended['failed']:,}", "tasks failed") if ended else (f"{run.count(1):,}", "tries failed so far"),
+        (_percent(run.shares[COMPUTING]), "of the workers' time computed"),
         (_number(run.node_hours) if run.node_hours else "none", "node hours"),
         (in_words(run.end - run.began), "from start to end"),
     ]
@@ -267,18 +274,19 @@ def page(run, runs, folder, pictures):
     parts += ["<h2>Timeline</h2>", _image(pictures["timeline"], "tasks of each worker over time")]
     parts += ["<h2>Where the time went</h2>", _image(pictures["shares"], "parts of the workers' time")]
     spent = [
-        (name, f"{share:.1%}", _number(total / 3600), meaning)
+        (name, _percent(share), in_words(total), meaning)
         for (name, (_, meaning)), share, total in zip(PARTS.items(), run.shares, run.totals, strict=True)
         if total
     ]
-    parts.append(_table(("", "share", "worker hours", ""), spent))
+    parts.append(_table(("", "share", "workers x time", ""), spent))
     gpus = list(run.per_gpu())
     if len(gpus) > LABELS:
         worst = sorted(gpus, key=lambda gpu: gpu[2])[:10]
-        rows = [(host, name, f"{done:.1%}", f"{failed:.1%}") for host, name, done, failed in worst]
+        rows = [(host, name, _percent(done), _percent(failed)) for host, name, done, failed in worst]
         parts += [f"<h2>The ten least busy of {len(gpus)} GPUs</h2>"]
         parts += [_table(("host", "", "computed", "failed work"), rows)]
-    parts += ["<h2>Time of a task</h2>", _image(pictures["seconds"], "histogram of task times")]
+    parts.append("<h2>Time of a task, and how busy workers were</h2>")
+    parts.append(_image(pictures["seconds"], "histograms of task times and of busy shares"))
     failures = list(_failures(run, folder))
     if failures:
         head = ("tries", "status", "cause", "line, e.g.", "trace")
@@ -294,12 +302,13 @@ def page(run, runs, folder, pictures):
         parts.append(f"<p>Driver: PBS job {html.escape(about['job'])}.</p>")
     rows = [
         (r.number, r.about.get("mode", "?"), _clock(r.began), in_words(r.end - r.began), r.count(DONE),
-         f"{r.shares[COMPUTING]:.1%}", _number(r.node_hours), r.ended_how())
+         r.count(1), _percent(r.shares[COMPUTING]), _number(r.node_hours), r.ended_how())
         for r in runs.values()
     ]  # fmt: skip
     total = sum(r.node_hours for r in runs.values())
-    rows.append(("all", "", "", "", sum(r.count(DONE) for r in runs.values()), "", _number(total), ""))
-    head = ("run", "mode", "start", "took", "tasks done", "computed", "node hours", "ended")
+    done, failed = (sum(r.count(code) for r in runs.values()) for code in (DONE, 1))
+    rows.append(("all", "", "", "", done, failed, "", _number(total), ""))
+    head = ("run", "mode", "start", "took", "tasks done", "tries failed", "computed", "node hours", "ended")
     parts += ["<h2>All runs of this folder</h2>", _table(head, rows)]
     settings = [*about.get("settings", {}).items(), *about.get("versions", {}).items()]
     parts += ["<h2>Settings and versions</h2>", _table((), [*settings, ("input", about.get("input", "?"))])]
@@ -316,7 +325,7 @@ def _failures(run, folder):
         with open(folder / "failures.csv", encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 traces.setdefault(like(row["reason"].split("; see ")[0]), (row["line"], row["trace"]))
-    bad = run.status != DONE
+    bad = (run.status != DONE) & (run.first == 1)
     counted = Counter(zip(run.cause[bad].tolist(), run.status[bad].tolist(), strict=True))
     names = {code: name for name, code in run.causes.items()}
     for (cause, status), count in counted.most_common():
@@ -328,7 +337,11 @@ def _failures(run, folder):
 def write(folder, number=None):
     """Write the report of a run, the last one if no number is given; returns the path of the HTML file."""
     runs = read(folder)
-    run = runs[max(runs) if number is None else number]
+    with_tasks = [known for known, run in runs.items() if run.lanes]
+    if (number or 0) not in (0, *with_tasks) or not with_tasks:
+        known = "no task of it has ended yet" if number in runs else "there is no such run"
+        raise KeyError(f"run {number}: {known}" if with_tasks else "no task has ended here yet")
+    run = runs[number or max(with_tasks)]
     pictures = {}
     for name, draw in (("timeline", draw_timeline), ("shares", draw_shares), ("seconds", draw_seconds)):
         pictures[name] = folder / f"report-{name}.png"
@@ -346,8 +359,8 @@ def main(argv=None):
         path = write(Path("results"), args.run)
     except FileNotFoundError as error:
         sys.exit(f"{error.filename}: there is none: nothing was run here yet")
-    except (KeyError, ValueError) as error:
-        sys.exit(f"no run {error} with tasks in results/: nothing to report")
+    except KeyError as error:
+        sys.exit(f"nothing to report: {error.args[0]}")
     print(f"{path}: opens in any browser, by itself; pictures: results/report-*.png")
 
 

@@ -11,11 +11,15 @@ from .ensemble import Clock
 class Lines:
     """Progress as plain lines, one a minute: for the log of a job."""
 
+    stopping = False
+
     def __init__(self, every=60):
         self.due = Clock(every)
 
     def update(self, run, last=False):
-        if last or self.due():
+        news = run.stopping is not None and not self.stopping
+        self.stopping = run.stopping is not None
+        if last or news or self.due():
             around = [] if last else run.around + failure(run)
             print(f"{time.strftime('%H:%M:%S')} {'; '.join([run.text(), *around])}", flush=True)
 
@@ -43,8 +47,7 @@ class Bar:
 
         if not (last or self.due()):
             return
-        text = run.text() if run.ended or last else "waiting for the first result"
-        self.bar.update(self.task, total=run.total, completed=run.done + run.failed, description=text)
+        self.bar.update(self.task, total=run.total, completed=run.done + run.failed, description=run.text())
         below = [] if last else [Text(line, "cyan") for line in run.around]
         below += [] if last else [Text(line, "red") for line in failure(run)]
         self.live.update(Group(self.bar, *below))

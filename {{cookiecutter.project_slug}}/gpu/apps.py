@@ -20,19 +20,23 @@ def ising(temperature, size, sweeps, seed):
 
     Exact, for comparison: |m| = (1 - sinh(2/T)^-4)^(1/8) below T_c, 0 above (Onsager 1944, Yang 1952).
     """
+    import os
     import time
 
     from polaris.machine import where
 
     start = time.perf_counter()
     if size < 4 or size % 2 or sweeps < 20 or temperature <= 0:
-        raise ValueError("size must be even and 4 or more, sweeps 20 or more, temperature above 0")
+        needed = "size even and 4 or more, sweeps 20 or more, temperature above 0"
+        raise ValueError(f"{temperature=}, {size=}, {sweeps=}: needed are {needed}")
     try:
         import torch as xp
     except ImportError:
         import numpy as xp
     if xp.__name__ == "torch":
         on = {"device": "cuda" if xp.cuda.is_available() else "cpu"}
+        if on["device"] == "cuda":  # its part of the memory, where tasks share a GPU
+            xp.cuda.set_per_process_memory_fraction(float(os.environ.get("GPU_FRACTION", 1)))
         generator = xp.Generator(**on).manual_seed(seed)
         device = xp.cuda.get_device_name() if on["device"] == "cuda" else "CPU (torch)"
 
