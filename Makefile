@@ -16,7 +16,7 @@ test-fast: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow"
 
 faults: $(VENV)/ready
-	$(BIN)/python -m pytest tests/test_faults.py
+	$(BIN)/python -m pytest -m fault
 
 screenshots: $(VENV)/ready browser
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_looking.py -k "browser"

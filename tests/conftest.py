@@ -176,6 +176,6 @@ def polaris(ready, bake):
 
 def pytest_terminal_summary(terminalreporter):
     """`make faults` and `make test` end with the sums of the fault table."""
-    said = ROOT / ".cache" / "faults.txt"
-    if said.exists() and said.stat().st_mtime > BEGUN:
-        terminalreporter.write_line(said.read_text().strip())
+    for said in sorted((ROOT / ".cache").glob("faults*.txt"), reverse=True):
+        if said.stat().st_mtime > BEGUN:
+            terminalreporter.write_line(said.read_text().strip())

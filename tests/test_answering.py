@@ -18,8 +18,8 @@ ASKED = [name for name in QUESTIONS if not name.startswith("_")]
 
 
 # --- the questions -------------------------------------------------------------------------------
-def test_there_are_ten_questions_and_each_states_what_it_takes():
-    assert len(ASKED) == 10
+def test_there_are_eleven_questions_and_each_states_what_it_takes():
+    assert len(ASKED) == 11
     assert list(QUESTIONS["__prompts__"]) == ASKED
 
 

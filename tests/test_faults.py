@@ -22,7 +22,7 @@ import pytest
 from conftest import HEADER, ROOT, Terminal, edit, results, run, user, user_env
 from pbs.server import PBS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fault]
 
 # An app that keeps a ledger of its executions; the column sweeps is how long it takes, in ms; seed what it does.
 APPS = """

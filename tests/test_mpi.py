@@ -1,8 +1,10 @@
 """The workload mpi: each task an MPI program on nodes of its own, with real MPI under the stand-in's mpiexec."""
 
+import csv
 import os
 import re
 import time
+from collections import Counter
 
 import pytest
 from conftest import ROOT, edit, results, run, tool, user, user_env
@@ -13,7 +15,8 @@ pytestmark = pytest.mark.slow
 HEADER = "temperature,size,sweeps,seed\n"
 # GPU of each local rank and the hardware threads next to it: 3 - i, and the user guide's table.
 RANKS = {0: ("3", "0-7,32-39"), 1: ("2", "8-15,40-47"), 2: ("1", "16-23,48-55"), 3: ("0", "24-31,56-63")}
-SLOW = "import time; time.sleep(%g)\n"
+SUMS = Counter()
+SAID = ROOT / ".cache" / "faults-mpi.txt"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,25 @@ class Polaris:
         """Lines of the user's own at the start of what each rank does; `row` is the number of the task."""
         edit(self.project, "ising.py", "    up, down = ", f"    row = seed\n    {text}\n    up, down = ")
         return self
+
+    def counted(self, text):
+        """As `program`; and rank 0 of each task keeps a ledger of how often a row was started."""
+        ledger = f"if comm.rank == 0: open({str(self.project / 'ledger')!r}, 'a').write(f'{{row}}\\n')"
+        return self.program(f"{ledger}\n    {text}")
+
+    def begun(self):
+        """How often a row was started, but for one that the fault may have taken before it could say so."""
+        return len((self.project / "ledger").read_text().split())
+
+    def settled(self, killed, retries=0):
+        """Every row ended exactly once, and none was run again but those that the fault took."""
+        with open(self.project / "inputs" / "sweep.csv", newline="") as file:
+            wanted = Counter(row["seed"] for row in csv.DictReader(file))
+        got = Counter(row["seed"] for row in results(self.project) + results(self.project, "failures.csv"))
+        repeated = self.begun() - len(wanted) - killed - retries
+        lost = sum((wanted - got).values())
+        SUMS.update(faults=1, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated))
+        assert got == wanted and repeated == 0 and killed <= 1, (got, killed, repeated)
 
     def qsub(self, timeout=120):
         job = user(self.project, "qsub driver.pbs", self.pbs).stdout.strip()
@@ -234,40 +256,40 @@ def test_what_does_not_fit_is_said_before_anything_is_submitted(laptop, option, 
 
 
 # --- faults --------------------------------------------------------------------------------------
+@pytest.mark.fault
 def test_a_rank_that_aborts_fails_its_task_alone(polaris_mpi):
-    case = polaris_mpi().rows(8).program("(row == 3 and comm.rank == 1) and comm.Abort(9)")
+    case = polaris_mpi().rows(8).counted("(row == 3 and comm.rank == 1) and comm.Abort(9)")
     ended, log = case.qsub()
     assert ended["Exit_status"] == 1 and "7 of 8 tasks done" in log, log
     (failure,) = results(case.project, "failures.csv")
     assert failure["seed"] == "3" and "mpiexec left with 9" in failure["reason"], failure
-    assert [row["try"] for row in results(case.project, "tasks.csv") if row["status"] == "failed"] == [
-        "0",
-        "1",
-        "2",
-    ]
+    failed = [row["try"] for row in results(case.project, "tasks.csv") if row["status"] == "failed"]
+    assert failed == ["0", "1", "2"]
+    case.settled(killed=0, retries=2)
 
 
+@pytest.mark.fault
 def test_ranks_that_hang_are_killed_after_the_timeout(polaris_mpi):
-    case = (
-        polaris_mpi(nodes=2)
-        .rows(4)
-        .program("(row == 1 and comm.rank == 1) and __import__('time').sleep(600)")
-    )
+    case = polaris_mpi(nodes=2).rows(4)
+    case.counted("(row == 1 and comm.rank == 1) and __import__('time').sleep(600)")
     edit(case.project, "apps.py", "TIMEOUT = 3600", "TIMEOUT = 8")
     edit(case.project, "config.py", "retries = 2", "retries = 0")
     ended, log = case.qsub()
     assert ended["Exit_status"] == 1 and "3 of 4 tasks done" in log, log
     (failure,) = results(case.project, "failures.csv")
     assert "TimeoutError: its ranks were killed after 8 s" in failure["reason"]
+    case.settled(killed=0)
 
 
+@pytest.mark.fault
 def test_a_node_lost_in_the_middle_of_a_task_is_left_out_and_the_others_go_on(polaris_mpi):
     case = polaris_mpi(abort_on_node_loss=True, nodes_per_task=1).rows(24)
-    case.program("__import__('time').sleep(1)")
+    case.counted("__import__('time').sleep(1)")
     job = user(case.project, "qsub driver.pbs", case.pbs).stdout.strip()
     case.pbs.wait(job, state="R")
     lost = case.pbs.job(job)["nodes"][2]
-    case.until(lambda ranks: sum(rank["host"] == lost for rank in ranks) >= 6)  # in its second task
+    case.until(lambda ranks: sum(rank["host"] == lost for rank in ranks) >= 8)
+    time.sleep(1)  # into its second task
     case.pbs.kill_node(lost)
     ended = case.pbs.wait(job, timeout=120)
     log = (case.project / f"ising-sweep.o{job.split('.')[0]}").read_text()
@@ -278,15 +300,18 @@ def test_a_node_lost_in_the_middle_of_a_task_is_left_out_and_the_others_go_on(po
     assert gone["status"] == "lost" and gone["host"] == lost and "does not answer" in gone["cause"]
     assert "1 tries lost with a worker, node or block" in log
     assert results(case.project, "failures.csv") == []
+    case.settled(killed=case.begun() - 24)
 
 
+@pytest.mark.fault
 def test_a_job_with_too_few_nodes_left_ends_and_the_next_one_goes_on(polaris_mpi):
     case = polaris_mpi(nodes=2, nodes_per_task=2, abort_on_node_loss=True).rows(6)
-    case.program("__import__('time').sleep(1)")
+    case.counted("__import__('time').sleep(1)")
     job = user(case.project, "qsub driver.pbs", case.pbs).stdout.strip()
     case.pbs.wait(job, state="R")
     lost = case.pbs.job(job)["nodes"][1]
-    case.until(lambda ranks: len(ranks) >= 12)
+    case.until(lambda ranks: len(ranks) >= 16)
+    time.sleep(1)
     case.pbs.kill_node(lost)
     ended = case.pbs.wait(job, timeout=120)
     log = (case.project / f"ising-sweep.o{job.split('.')[0]}").read_text()
@@ -295,4 +320,14 @@ def test_a_job_with_too_few_nodes_left_ends_and_the_next_one_goes_on(polaris_mpi
     case.pbs.revive_node(lost)
     ended, log = case.qsub()
     assert ended["Exit_status"] == 0 and "6 of 6 tasks done" in log, log
-    assert len(results(case.project)) == 6
+    case.settled(killed=case.begun() - 6)
+
+
+@pytest.mark.fault
+def test_the_sums_of_these_faults():
+    assert SUMS["lost"] == SUMS["repeated"] == 0 and SUMS["faults"] == 4
+    SAID.parent.mkdir(exist_ok=True)
+    SAID.write_text(
+        f"of MPI tasks: faults injected: {SUMS['faults']}; rows: {SUMS['rows']}, lost: {SUMS['lost']}; executions "
+        f"killed by the faults: {SUMS['killed']}; rows repeated beyond those: {SUMS['repeated']}\n"
+    )

@@ -1,6 +1,7 @@
 """A run to its end: on a laptop, in a job, in blocks; and once more, when nothing is left to do."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import Terminal, results, run, sweep, user
+from conftest import Terminal, edit, results, run, sweep, user
 
 pytestmark = pytest.mark.slow
 
@@ -126,24 +127,53 @@ def test_a_driver_job_submits_blocks_to_another_queue(polaris, pbs):
     assert len(results(project)) == 8
 
 
-@pytest.mark.parametrize("workers", ["2", "4"])
-def test_several_workers_share_a_gpu_and_split_its_threads(polaris, pbs, workers):
-    project = polaris(nodes="1", workers_per_gpu=workers)
+SHARED = {  # the table's threads of each GPU, divided: two cores and their second threads are 2 x 2
+    "2": {"0": ["24-27,56-59", "28-31,60-63"], "1": ["16-19,48-51", "20-23,52-55"],
+          "2": ["8-11,40-43", "12-15,44-47"], "3": ["0-3,32-35", "4-7,36-39"]},
+    "4": {"0": ["24-25,56-57", "26-27,58-59", "28-29,60-61", "30-31,62-63"],
+          "1": ["16-17,48-49", "18-19,50-51", "20-21,52-53", "22-23,54-55"],
+          "2": ["8-9,40-41", "10-11,42-43", "12-13,44-45", "14-15,46-47"],
+          "3": ["0-1,32-33", "2-3,34-35", "4-5,36-37", "6-7,38-39"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("workers, nodes", [("2", "2"), ("4", "1")])
+def test_several_workers_share_a_gpu_its_threads_and_its_memory(polaris, pbs, workers, nodes):
+    project = polaris(nodes=nodes, workers_per_gpu=workers)
+    seen = "'|'.join(os.environ.get(n, '-') for n in ('GPU_FRACTION', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', "
+    seen += "'OPENBLAS_NUM_THREADS', 'NUMEXPR_NUM_THREADS', 'CUDA_MPS_PIPE_DIRECTORY'))"
+    edit(project, "apps.py", '"device": device,', f'"device": {seen},')
     sweep(project, 24 * int(workers), sweeps=1500)
     job = user(project, "qsub driver.pbs", pbs).stdout.strip()
     assert pbs.wait(job, timeout=90)["Exit_status"] == 0, (project / "ising-sweep.o0").read_text()
-    threads = {}
-    for row in results(project):
-        threads.setdefault(row["gpu"], set()).add(row["cores"])
-    assert set(threads) == set(TABLE)
-    for gpu, parts in threads.items():
-        assert len(parts) == int(workers)
-        assert numbers(*parts) == numbers(TABLE[gpu])
+    # Worker i has GPU i // N, and part i % N of the threads next to it.
+    placed = {row["worker"]: (row["gpu"], row["cores"]) for row in results(project, "tasks.csv")}
+    n = int(workers)
+    assert placed == {str(i): (str(i // n), SHARED[workers][str(i // n)][i % n]) for i in range(4 * n)}
+    threads = str(16 // n)
+    fraction = {"2": "0.500", "4": "0.250"}[workers]
+    (said,) = {row["device"] for row in results(project)}
+    assert said == "|".join([fraction, *[threads] * 4, f"/tmp/mps-{os.getuid()}-0"])
+    # CUDA MPS was started and stopped on each node.
+    asked = [argv[0] for name, argv, _ in pbs.calls() if name == "nvidia-cuda-mps-control"]
+    assert asked.count("-d") == asked.count("quit") == int(nodes), asked
 
 
-def numbers(*ranges):
-    pairs = [part.split("-") for text in ranges for part in text.split(",")]
-    return sorted(n for pair in pairs for n in range(int(pair[0]), int(pair[-1]) + 1))
+def test_a_stale_mps_daemon_or_none_at_all_is_no_failure(polaris, pbs):
+    project = polaris(nodes="1", workers_per_gpu="2")
+    stale = f"STAND_IN_HOST=x3001c0s1b0n0 CUDA_MPS_PIPE_DIRECTORY={project} nvidia-cuda-mps-control -d"
+    sweep(project, 8)
+    assert user(project, stale, pbs).returncode == 0  # it lives, left by an earlier job
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job, timeout=90)["Exit_status"] == 0
+    assert "no CUDA MPS" not in (project / "ising-sweep.o0").read_text()
+    edit(project, "polaris/with_mps.sh", "nvidia-cuda-mps-control -d", "false")
+    sweep(project, 16)
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job, timeout=90)["Exit_status"] == 0
+    said = "".join(path.read_text() for path in project.glob("runinfo/001/submit_scripts/*err"))
+    assert "no CUDA MPS on x3001c0s1b0n0: tasks that share a GPU take turns" in said
+    assert len(results(project)) == 16
 
 
 def test_the_settings_of_the_page_are_kept_and_its_faults_mended(polaris, pbs):
