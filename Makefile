@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test test-fast faults screenshots lint browser clean
+.PHONY: demo test test-fast faults bench screenshots lint browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/python tests/demo.py $(DEMO)
@@ -17,6 +17,9 @@ test-fast: $(VENV)/ready
 
 faults: $(VENV)/ready
 	$(BIN)/python -m pytest -m fault
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/bench.py
 
 screenshots: $(VENV)/ready browser
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_looking.py -k "browser"

@@ -46,7 +46,7 @@ def test_the_defaults_make_a_project_with_a_placeholder_account(bake):
 
 def test_answers_typed_at_the_prompts_arrive(tmp_path):
     typed = "\n".join(
-        ["Spin glass", "", "MyProj", "3", "100", "12:00:00", "eagle", "2024-04-29", "2", "2", ""]
+        ["Spin glass", "", "1", "MyProj", "3", "100", "12:00:00", "eagle", "2024-04-29", "2", "2", ""]
     )
     done = run([tool("cookiecutter"), str(ROOT)], tmp_path, stdin=None, input=typed, env=user_env(tmp_path))
     assert done.returncode == 0, done.stdout

@@ -15,7 +15,7 @@ BOTH = """
     polaris/record.py polaris/report.py polaris/views.py
 """.split()
 FILES = {
-    "gpu": sorted([*BOTH, "polaris/with_mps.sh"]),
+    "gpu": sorted([*BOTH, "polaris/groups.py", "polaris/with_mps.sh"]),
     "mpi": sorted([*BOTH, "gpu_affinity.sh", "ising.py", "polaris/mpi.py"]),
 }
 

@@ -133,7 +133,7 @@ def test_a_failed_task_has_its_reason_in_a_line_and_its_trace_in_a_file(project)
     (project / "inputs" / "sweep.csv").write_text(HEADER + "1.8,7,100,1\n2.0,16,100,1\n")
     done = user(project, "python run.py --mode local")
     assert done.returncode == 1, done.stdout
-    assert "1 of 2 tasks failed: results/failures.csv says why" in done.stdout
+    assert "1 of 2 tasks failed and will be tried again by the next run: results/failures.csv" in done.stdout
     (failure,) = results(project, "failures.csv")
     assert failure["line"] == "2" and failure["reason"].startswith("ValueError: size must be even")
     assert "in ising" in (project / failure["trace"]).read_text()

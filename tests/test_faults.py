@@ -519,16 +519,57 @@ except Refused as refusal:
         assert not folder.exists() or not list(folder.iterdir())
 
 
+# --- short rows in groups ------------------------------------------------------------------------
+def test_rows_that_fail_in_a_group_are_tried_again_on_their_own(case):
+    case.rows(400, 5, special={200: 8, 300: 7})
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 1 and "2 of 400 tasks failed" in done.stdout, done.stdout
+    starts = Counter(case.ledger())
+    assert starts["start 201.0"] == 3 and starts["start 301.0"] == 1
+    tries = results(case.project, "tasks.csv")
+    assert len({row["submitted"] for row in tries}) < 150, "they went out in groups"
+    assert [row["try"] for row in tries if row["line"] == "202"] == ["0", "1", "2"]
+    done = [row for row in tries if row["status"] == "done"]
+    assert len(done) == 398 and all(float(row["ended"]) - float(row["started"]) < 0.1 for row in done)
+    case.settled(killed=0, faults=2, retries=2)
+
+
+def test_a_row_that_kills_its_worker_takes_no_other_row_of_its_group_along(case):
+    case.rows(400, 5, special={250: 9})
+    done = case.user("python run.py --mode local", timeout=180)
+    assert done.returncode == 1 and "399 of 400 tasks done" in done.stdout, done.stdout
+    (failure,) = results(case.project, "failures.csv")
+    assert failure["temperature"] == "251.0" and failure["reason"].startswith("WorkerLost")
+    killed = len(case.ledger()) - 400
+    assert 3 <= killed < 210, "its own tries, and what its group had done before it"
+    case.settled(killed, faults=1)
+
+
+def test_kill_9_between_groups_repeats_what_was_on_its_way_and_no_more(case):
+    case.rows(3000, 5)
+    killed = 0
+    for goal in (300, 900, 1500):
+        running = case.start()
+        case.until(lambda goal=goal: len(case.recorded()) > goal)
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        time.sleep(2.5)  # the groups that the workers had in hand end, and nobody hears of it
+        before, killed = killed, case.killed()
+        assert killed - before <= 2 * 2 * 200, "two groups of a second's worth on each of two workers"
+    assert case.user("python run.py --mode local").returncode == 0
+    case.settled(killed, faults=3)
+
+
 # --- 7: kills, disks, files ----------------------------------------------------------------------
 def test_kill_9_at_twenty_random_moments(case):
-    case.rows(150, 60)
+    case.rows(150, 110)  # not short: each is a task of its own
     moments = random.Random(20261124)
     killed = kills = 0
     while kills < 20:
         running = case.start()
         try:
             assert running.wait(moments.uniform(0.3, 4.0)) == 0, case.said()
-            case.rows(len(case.recorded()) + 20, 60)  # all was done already: more work
+            case.rows(len(case.recorded()) + 20, 110)  # all was done already: more work
         except subprocess.TimeoutExpired:
             os.kill(running.pid, signal.SIGKILL)
             running.wait()

@@ -248,6 +248,13 @@ def test_a_lost_node_a_lost_worker_and_nodes_that_never_worked(tmp_path):
     assert folder.shares() == {"computing": 70, "failed work": 30}
 
 
+def test_a_run_whose_tasks_were_all_refused_is_listed_and_breaks_nothing(tmp_path):
+    folder = Folder(tmp_path, nodes=1, workers=1, end=100)
+    folder.tries.append("1,2,app,0,,,,,,,,,failed,TypeError: no\n")
+    assert folder.shares() == {"never a task": 100}
+    assert folder.run.count(1) == 1 and folder.run.node_hours == pytest.approx(100 / 3600)
+
+
 def test_a_run_that_was_killed_has_a_report_too(tmp_path):
     folder = Folder(tmp_path, nodes=1, workers=2, end=None)
     folder.task(0, 60), folder.task(0, 20, worker="1")

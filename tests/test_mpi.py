@@ -60,7 +60,7 @@ class Polaris:
     def counted(self, text):
         """As `program`; and rank 0 of each task keeps a ledger of how often a row was started."""
         ledger = f"if comm.rank == 0: open({str(self.project / 'ledger')!r}, 'a').write(f'{{row}}\\n')"
-        return self.program(f"{ledger}\n    {text}")
+        return self.program(f"{ledger}\n    comm.Barrier()\n    {text}")
 
     def begun(self):
         """How often a row was started, but for one that the fault may have taken before it could say so."""
@@ -177,6 +177,7 @@ def test_blocks_split_theirs(polaris_mpi):
     done = user(case.project, "python run.py --mode blocks", case.pbs)
     assert done.returncode == 0 and "6 of 6 tasks done" in done.stdout, done.stdout
     assert "2 workers a job" in done.stdout
+    assert list(case.project.glob("runinfo/000/htex/certificates/*")), "no other user can send tasks"
     (block,) = case.pbs.jobs().values()
     assert block["Resource_List"]["select"] == "4:ncpus=64:system=polaris:ngpus=4"
     assert all(len(ranks) == 8 for ranks in case.ranks().values())
@@ -203,10 +204,10 @@ def test_the_prefix_has_the_flags_of_pals_and_each_rank_its_threads(polaris_mpi)
     ended, log = case.qsub()
     assert ended["Exit_status"] == 0, log
     (out,) = (case.project / "results" / "output").glob("*.out")
-    lines = sorted(out.read_text().splitlines(), key=lambda line: int(line.split()[1]))
+    lines = sorted(out.read_text().splitlines(), key=lambda line: int(line.split()[3]))
     assert len(lines) == 16
     for i, line in enumerate(lines):
-        assert line == f"rank {i} on {ended['nodes'][i // 8]} GPU {3 - i % 4} 6 6"
+        assert line == f"T 1.5: rank {i} on {ended['nodes'][i // 8]} GPU {3 - i % 4} 6 6"
     (call,) = [argv for name, argv, _ in case.pbs.calls() if name == "mpiexec"]
     assert call[:6] == ["-n", "16", "--ppn", "8", "--hosts", ",".join(ended["nodes"])]
     assert "--depth=6" in call and call[call.index("--cpu-bind") + 1].startswith("list:0-2,32-34:8-10,40-42:")
@@ -225,7 +226,7 @@ def test_tasks_may_ask_for_other_nodes_but_not_for_more_than_there_are(polaris_m
     assert ended["Exit_status"] == 1, log
     assert {row["nodes"]: row["ranks"] for row in results(case.project)} == {"1": "4", "2": "8"}
     (failure,) = results(case.project, "failures.csv")
-    assert failure["nodes"] == "5" and "the task asks for 5 nodes, a block has 2" in failure["reason"]
+    assert failure["nodes"] == "5" and "the task asks for 5 nodes, there are 2 for it" in failure["reason"]
     assert "Traceback" not in log
 
 
@@ -235,8 +236,10 @@ def test_tasks_may_ask_for_other_nodes_but_not_for_more_than_there_are(polaris_m
         (
             "nodes_per_task = 1",
             "nodes_per_task = 5",
-            "is more nodes than there are for it: nodes_per_block is 4",
+            "is more nodes than there are for it: 4",
         ),
+        ("nodes_per_task = 1", "nodes_per_task = '1'", "is not a whole number"),
+        ("ranks_per_node = facts.GPUS_PER_NODE", "ranks_per_node = 0", "is not within 1-32"),
         ("nodes_per_task = 1", "nodes_per_task = 0", "tasks that share nodes are the workload gpu"),
         ("nodes_per_task = 1", "nodes_per_task = 3", "leaves 1 of 4 nodes idle"),
         ("ranks_per_node = facts.GPUS_PER_NODE", "ranks_per_node = 33", "is not within 1-32"),
@@ -272,7 +275,7 @@ def test_a_rank_that_aborts_fails_its_task_alone(polaris_mpi):
 def test_ranks_that_hang_are_killed_after_the_timeout(polaris_mpi):
     case = polaris_mpi(nodes=2).rows(4)
     case.counted("(row == 1 and comm.rank == 1) and __import__('time').sleep(600)")
-    edit(case.project, "apps.py", "TIMEOUT = 3600", "TIMEOUT = 8")
+    edit(case.project, "apps.py", "TIMEOUT = 1800", "TIMEOUT = 8")
     edit(case.project, "config.py", "retries = 2", "retries = 0")
     ended, log = case.qsub()
     assert ended["Exit_status"] == 1 and "3 of 4 tasks done" in log, log

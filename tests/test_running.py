@@ -295,7 +295,7 @@ def test_status_from_another_terminal(polaris, pbs):
     assert terminal.wait(90) == 0
     assert len([c for c in pbs.calls()[asked:] if c[0] == "qstat"]) <= 3, "PBS is asked once a minute"
     said = user(project, "python run.py --status", pbs).stdout
-    assert "no run goes on here" in said and "done 60, failed 0, left 0 of 60" in said
+    assert "no run goes on here" in said and "done 60, left 0 of 60" in said
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(project):

@@ -3,6 +3,7 @@
 `python run.py --check` says what is wrong with them. Importing this file does nothing else.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -26,10 +27,12 @@ threads_per_rank = facts.threads_per_rank(ranks_per_node)  # hardware threads of
 {% else %}
 workers_per_gpu = {{ cookiecutter.workers_per_gpu }}  # tasks that share a GPU
 cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each worker, next to its GPU
+rows_per_task = None  # rows that go into one Parsl task; None: learnt, short ones in groups of about a second
 {% endif %}
 retries = 2  # further tries of a task that failed
 margin = None  # seconds before the end of a walltime in which no task starts; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
+log_level = "WARNING"  # of Parsl's logs; "DEBUG" helps to find a failure, and writes several lines a task
 monitoring = False  # True: Parsl's own, into runinfo/monitoring.db for parsl-visualize; it slows short tasks
 
 
@@ -49,8 +52,10 @@ def fresh_config(mode="auto"):
 {% endif %}
 {% if cookiecutter.workload == "mpi" %}
     from parsl.launchers import SimpleLauncher
+    from parsl.logconfigs.file import FileLogging
 {% else %}
     from parsl.launchers import MpiExecLauncher, SingleNodeLauncher
+    from parsl.logconfigs.file import FileLogging
 {% endif %}
     from parsl.providers import LocalProvider
 
@@ -137,7 +142,6 @@ def fresh_config(mode="auto"):
         heartbeat_period=15,  # seconds
         heartbeat_threshold=120,  # seconds
         prefetch_capacity=0,  # a task waits for {{ "free nodes" if cookiecutter.workload == "mpi" else "a free GPU" }}, not behind what is busy
-        worker_debug=False,  # True writes several lines a task onto the shared file system
         drain_period=drain,  # seconds
         block_error_handler=blocks_that_never_work,
 {% if cookiecutter.workload == "mpi" %}
@@ -159,4 +163,5 @@ def fresh_config(mode="auto"):
         retry_handler=retry_cost,  # a lost node costs none of them, a program error is not tried again
         run_dir=str(run_dir),
         strategy_period=1,  # seconds; PBS itself is asked once a minute at most
+        initialize_logging=FileLogging(level=getattr(logging, log_level)),
     )

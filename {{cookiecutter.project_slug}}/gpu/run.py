@@ -15,7 +15,8 @@ OUTPUTS = ("magnetization", "magnetization_error", "energy", "energy_error", "de
 def task(row):
     """Submit one row of the input as one task."""
     return apps.ising(**row)
-    # For an executable these lines instead, and OUTPUTS = (): what it prints goes into files of its own.
+    # For an executable these lines instead, OUTPUTS = (), and in summarize `return None`: what it prints goes
+    # into files of its own.
     # name = f"{cli.PROJECT}/results/output/{row['temperature']}-{row['seed']}"
     # return apps.which_gpu(stdout=(f"{name}.out", "w"), stderr=(f"{name}.err", "w"))
 

@@ -2,7 +2,7 @@
 
 from parsl import bash_app, python_app
 
-TIMEOUT = 3600  # seconds after which the ranks of a task are killed: they hang, and the task has failed
+TIMEOUT = 1800  # seconds, less than the walltime, after which ranks that hang are killed and the task fails
 
 
 @python_app
@@ -52,11 +52,12 @@ def average(temperature, values, errors):
 
 
 @bash_app
-def which_ranks(stdout=None, stderr=None, timeout=TIMEOUT, parsl_resource_specification=None):
+def which_ranks(temperature, stdout=None, stderr=None, timeout=TIMEOUT, parsl_resource_specification=None):
     """Any executable on the nodes of the task: the text returned is run by bash on the first of the block.
 
     Put your own program after $PARSL_MPI_PREFIX, and call this in run.py's `task`; a status other than 0
     makes the task fail. What it prints goes into the two files.
     """
-    program = "bash -c 'echo rank $PMI_RANK on $(hostname) GPU $CUDA_VISIBLE_DEVICES'"
-    return f"timeout {timeout} $PARSL_MPI_PREFIX {program}"
+    program = f"bash -c 'echo T {temperature}: rank $PMI_RANK on $(hostname) GPU $CUDA_VISIBLE_DEVICES'"
+    said = f"[ $code != 124 ] || echo 'its ranks were killed after {timeout} s; do they hang?' >&2"
+    return f"timeout {timeout} $PARSL_MPI_PREFIX {program} || {{ code=$?; {said}; exit $code; }}"

@@ -20,9 +20,10 @@ def task(row):
     # For other nodes than config.py's nodes_per_task, by a column `nodes` of the input and of INPUTS:
     # nodes = row.pop("nodes")
     # return apps.ising(**row, parsl_resource_specification={"num_nodes": nodes})
-    # For an executable these lines instead, and OUTPUTS = (): what it prints goes into files of its own.
+    # For an executable these lines instead, OUTPUTS = (), and in summarize `return None`: what it prints goes
+    # into files of its own.
     # name = f"{cli.PROJECT}/results/output/{row['temperature']}-{row['seed']}"
-    # return apps.which_ranks(stdout=(f"{name}.out", "w"), stderr=(f"{name}.err", "w"))
+    # return apps.which_ranks(row["temperature"], stdout=(f"{name}.out", "w"), stderr=(f"{name}.err", "w"))
 
 
 def summarize(rows, call, folder):

@@ -57,6 +57,8 @@ def retry_cost(error, task):
     for kind, most in ((WorkerLost, LOST_WORKERS), (ManagerLost, LOST_MANAGERS)):
         if isinstance(error, kind):
             _lost.append(error)
+            if kind is WorkerLost and task["func_name"] == "run_group":
+                return never  # one of its rows may be the cause: each is run on its own
             task[kind.__name__] = task.get(kind.__name__, 0) + 1
             return never if task[kind.__name__] >= most else 0
     return 1
@@ -245,7 +247,7 @@ class Blocks:
             each = "node" if self.executor.pools_per_block == nodes else "job"
             return f"{jobs} in queue {self.provider.queue}, {self.per_pool} workers a {each}"
         where = "this machine" if self.mode == "local" else f"{nodes} node(s)"
-        return f"{self.workers} workers on {where}"
+        return f"{self.workers} worker{'s' * (self.workers != 1)} on {where}"
 
     def look(self):
         """What surrounds the tasks, as lines and for the run's log. PBS is not asked for it.
@@ -367,8 +369,8 @@ class Blocks:
         deaths = 0
         for log in Path(self.executor.worker_logdir).glob("block-*/*/manager.log"):
             with contextlib.suppress(OSError):
-                deaths += log.read_text(errors="replace").count("was not busy when it died")
-        if deaths >= 2:
+                deaths += len(re.findall(r"Worker \d+ has died", log.read_text(errors="replace")))
+        if deaths - sum(isinstance(error, WorkerLost) for error in _lost) >= 2:  # the others had a task
             self.executor.set_bad_state_and_fail_all(TooManyJobFailuresError("workers die at their start"))
 
     def broken(self):

@@ -27,6 +27,7 @@ class Settings(NamedTuple):
     conda_version: str | None = None
     workers_per_gpu: int | str | None = None
     cpu_affinity: str | None = None  # "list:24-31,56-63:...", one entry a worker
+    rows_per_task: int | str | None = None
     nodes_per_task: int | str | None = None  # of an MPI program, as the next two
     ranks_per_node: int | str | None = None
     threads_per_rank: int | str | None = None  # hardware threads
@@ -36,7 +37,14 @@ class Settings(NamedTuple):
     jobs: int | str | None = None  # of driver.pbs, that are about to be submitted as a chain
     project_dir: str | None = None
     run_dir: str | None = None
+    log_level: str | None = None
     monitoring: bool | None = None
+
+
+NUMBERS = (  # of Settings, that are whole
+    "nodes_per_block", "workers_per_gpu", "rows_per_task", "nodes_per_task", "ranks_per_node",
+    "threads_per_rank", "max_blocks", "retries", "margin", "jobs",
+)  # fmt: skip
 
 
 class Problem(NamedTuple):
@@ -49,18 +57,19 @@ class Problem(NamedTuple):
     fatal: bool = True  # False: said, but nothing is refused
 
 
-def check(settings, *, submitting=False, ask=None):
+def check(settings, *, submitting=False, ask=None, typed=False):
     """All problems of `settings`, in the order of its fields.
 
+    typed: whether numbers must be numbers, as in config.py; answers and #PBS lines are text.
     submitting: whether PBS is about to be asked for nodes; the placeholder account is refused only then.
     ask: a function from a queue's name to `live_queue`'s answer; it is called for unlisted queues only.
     """
     problems = []
-    numbers = ("nodes_per_block", "workers_per_gpu", "nodes_per_task", "ranks_per_node", "threads_per_rank")
-    for name in (*numbers, "max_blocks", "retries", "margin", "jobs"):
+    for name in NUMBERS:
         given = getattr(settings, name)
         if given is not None:
-            if not re.fullmatch(r"0|[1-9][0-9]{0,5}", str(given)) or isinstance(given, bool):
+            text = isinstance(given, bool) or (typed and isinstance(given, str))
+            if not re.fullmatch(r"0|[1-9][0-9]{0,5}", str(given)) or text:
                 mend = str(facts.SHORTEST_MARGIN) if name == "margin" else "1"
                 problems.append(Problem(name, given, "is not a whole number from 0 to 999999", mend))
                 given = None
@@ -90,6 +99,10 @@ def check(settings, *, submitting=False, ask=None):
         wrong = "is not a conda module that was tried" if known else "is no version of the conda module"
         allowed = f"{wrong}: {', '.join(facts.CONDA_VERSIONS)}"
         problems.append(Problem("conda_version", settings.conda_version, allowed, "default", fatal=not known))
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if settings.log_level is not None and settings.log_level not in levels:
+        wrong = f"is no level of logs: {', '.join(levels)}"
+        problems.append(Problem("log_level", settings.log_level, wrong, "WARNING"))
     if settings.monitoring and importlib.util.find_spec("sqlalchemy") is None:
         wrong = "needs more of Parsl: pip install 'parsl[monitoring,visualization]'"
         problems.append(Problem("monitoring", settings.monitoring, wrong, "False"))
@@ -239,6 +252,8 @@ def _workers(settings):
     if workers is not None and not 1 <= workers <= most:
         yield Problem("workers_per_gpu", workers, f"is not within 1-{most}", str(min(max(workers, 1), most)))
         workers = None
+    if settings.rows_per_task == 0:
+        yield Problem("rows_per_task", 0, "is less than a row in a task", "1")
     if settings.retries is not None and settings.retries > 100:
         yield Problem("retries", settings.retries, "is more than 100 tries of one task", "2")
     if settings.cpu_affinity is None or workers is None:
@@ -275,7 +290,7 @@ def _ranks(settings):
         wrong = "is less than a node: tasks that share nodes are the workload gpu, a project of its own"
         yield Problem("nodes_per_task", nodes, wrong, "1")
     elif None not in (nodes, each) and nodes > each:
-        wrong = f"is more nodes than there are for it: nodes_per_block is {each}"
+        wrong = f"is more nodes than there are for it: {each}"
         yield Problem("nodes_per_task", nodes, wrong, str(each))
     elif None not in (nodes, each) and each % nodes:
         idle = f"leaves {each % nodes} of {each} nodes idle, and they are charged"

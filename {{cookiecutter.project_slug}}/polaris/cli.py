@@ -27,8 +27,8 @@ BY_THE_USER = ("Ctrl-C", "the loss of the terminal")
 MPI = (PROJECT / "polaris" / "mpi.py").exists()  # the workload: MPI programs, or tasks of one GPU
 OPTIONS = (  # of config.py, that are checked
     "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "retries", "margin",
-    "monitoring", *(("nodes_per_task", "ranks_per_node", "threads_per_rank") if MPI else
-    ("workers_per_gpu", "cpu_affinity")),
+    "log_level", "monitoring", *(("nodes_per_task", "ranks_per_node", "threads_per_rank") if MPI else
+    ("workers_per_gpu", "cpu_affinity", "rows_per_task")),
 )  # fmt: skip
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
@@ -138,7 +138,7 @@ def _settings(config):
 def _problems(config, mode, every_file=False, jobs=None):
     """Each problem as (fatal, line): of config.py, and of driver.pbs where it matters."""
     settings = _settings(config)
-    found = checks.check(settings, submitting=mode == "blocks")
+    found = checks.check(settings, submitting=mode == "blocks", typed=True)
     lines = [(p.fatal, f"{_in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
     inside = "PBS_JOBID" in os.environ
     if every_file or inside:
@@ -318,7 +318,12 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             lines.append(f"mode {mode}: {blocks.expected()}; Parsl's logs: {_shown(dfk.run_dir)}")
             print(*lines, sep="\n", flush=True)
             view = views.progress()
-            ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks)
+            groups = None
+            if not MPI:
+                from .groups import Groups
+
+                groups = Groups(dfk, blocks.workers, config.rows_per_task)
+            ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks, groups)
             view.close()
         if losses():
             print(losses())
@@ -382,7 +387,8 @@ def _summarize(ensemble, summarize):
         return REFUSED
     if made:
         print(f"picture: {os.path.relpath(made)}")
-        ensemble.log("picture", path=os.path.relpath(made))
+        if ensemble.run_number is not None:
+            ensemble.log("picture", path=os.path.relpath(made))
     return DONE
 
 

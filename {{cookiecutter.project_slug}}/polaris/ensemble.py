@@ -20,6 +20,7 @@ import time
 import traceback
 from array import array
 from bisect import bisect_left
+from collections import deque
 from pathlib import Path
 
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
@@ -32,6 +33,15 @@ RECORD = (
 )  # fmt: skip
 BEAT = 10  # seconds between signs of life in the lock file
 TICK = 0.5  # seconds between looks at signals and views while nothing ends
+
+
+class Item:
+    """A row on its way: its line in the input, the call that task() made of it, the tries it has had."""
+
+    __slots__ = ("line", "row", "call", "tries", "cost")
+
+    def __init__(self, line, row):
+        self.line, self.row, self.call, self.tries, self.cost = line, row, None, 0, 0
 
 
 class Refused(Exception):
@@ -255,15 +265,16 @@ class Ensemble:
         with open(self.runs_file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def run(self, view, window, blocks):
+    def run(self, view, window, blocks, groups=None):
         """Submit what is missing and record what ends, until all is done or `stop` was called.
 
         view: an object with update(ensemble). blocks: an object with watch(ensemble), which may stop it;
         drained(), which holds back the tasks that wait and says whether none runs any more; broken(),
         whether there are no workers and will be none; failed_tries(), the record of tries that failed.
+        groups: a polaris.groups.Groups, which makes one task of several short rows; None: a task a row.
         """
         try:
-            self._run(view, window, blocks)
+            self._run(view, window, blocks, groups)
         except OSError as error:
             ours = (self.results_file, self.failures_file, self.tasks_file, self.runs_file)
             if error.filename not in (None, *map(str, ours)):
@@ -275,11 +286,12 @@ class Ensemble:
             ) from None
         view.update(self, last=True)
 
-    def _run(self, view, window, blocks):
+    def _run(self, view, window, blocks, groups):
         ended = queue.SimpleQueue()
-        in_flight = {}  # future -> (line, row)
+        in_flight = {}  # future -> [Item], one or the rows of a group
+        again = deque()  # items of groups, that get a task of their own
         rows = (
-            (line, row)
+            Item(line, row)
             for line, row in read_rows(self.inputs_file, self.inputs)
             if (key := key_of(row)) not in self.done_before and key in self.keys
         )
@@ -289,54 +301,102 @@ class Ensemble:
             Table(self.tasks_file, "a", RECORD) as tries,
         ):
             self._results, self._failures, self._tries = results, failures, tries
-            more, quiet = True, 0
-            while more or in_flight:
-                while more and self.stopping is None and len(in_flight) < window:
-                    line, row = next(rows, (None, None))
-                    if row is None:
-                        more = False
-                        break
-                    future = self.task(dict(row))  # a copy: it is the user's to change
-                    if not hasattr(future, "add_done_callback"):
-                        raise Refused(f"run.py: task() must return what the app returns, not {future!r}")
-                    in_flight[future] = (line, row)
-                    future.add_done_callback(ended.put)
+            more, quiet, out = True, 0, 0  # out: rows that are with Parsl
+            while more or in_flight or again:
+                size = groups.size(self.left - out) if groups else 1
+                room = groups.room(window, size) if groups else window
+                while (more or again) and self.stopping is None and out < room:
+                    future, items, more = self._next_task(rows, again, groups, size, more)
+                    if future is not None:
+                        in_flight[future] = items
+                        out += len(items)
+                        future.add_done_callback(ended.put)
                 if self.stopping is not None:
                     # A second look, a tick later: a result may have been on its way from the interchange.
                     quiet = quiet + 1 if not self.at_once and blocks.drained() and ended.empty() else 0
                     if self.at_once or quiet == 2:
                         break
-                self._record(ended, in_flight, blocks)
+                out -= self._record(ended, in_flight, again, blocks, groups)
                 blocks.watch(self)
                 view.update(self)
             while not ended.empty():
-                self._record(ended, in_flight, blocks)
+                self._record(ended, in_flight, again, blocks, groups)
 
-    def _record(self, ended, in_flight, blocks):
-        """Write down every task that has ended, waiting a tick for the first."""
+    def _next_task(self, rows, again, groups, size, more):
+        """Submit the next row, or up to `size` of them: (future or None, its items, are rows left)."""
+        if again:
+            item = again.popleft()
+            return groups.one(item.call, item.cost), [item], more
+        items = []
+        while len(items) < size:
+            item = next(rows, None)
+            if item is None:
+                more = False
+                break
+            made = groups.call(self.task, dict(item.row)) if groups else self.task(dict(item.row))
+            if hasattr(made, "add_done_callback"):  # submitted already
+                again.extend(items)
+                return made, [item], more
+            if not hasattr(made, "kwargs"):
+                raise Refused(f"run.py: task() must return what the app returns, not {made!r}")
+            item.call = made
+            if items and items[0].call.func is not made.func:
+                again.extend(items)  # of another app; few would mix them row by row
+                items = []
+            items.append(item)
+        if len(items) > 1:
+            return groups.group([item.call for item in items]), items, more
+        return groups.one(items[0].call) if items else None, items, more
+
+    def _record(self, ended, in_flight, again, blocks, groups):
+        """Write down what has ended, waiting a tick for the first; returns of how many rows Parsl is rid."""
         try:
             future = ended.get(timeout=TICK)
         except queue.Empty:
             future = None
+        rid = 0
         while future is not None:
             self._record_failed_tries(in_flight, blocks)
-            line, row = in_flight.pop(future)
+            items = in_flight.pop(future)
+            rid += len(items)
             error = future.exception()
-            if error is None:
+            if len(items) > 1 and error is None:
+                self._record_group(items, future, again, groups)
+            elif len(items) > 1 and not blocks.broken():
+                again.extend(items)  # the group was lost again and again: one of its rows may be the cause
+            elif error is None:
                 tried = blocks.about_try(future.task_record)
-                self._success(row, future.result(), tried)
-                self._record_try(line, tried)
+                tried["try"] += items[0].tries
+                self._success(items[0].row, future.result(), tried)
+                self._record_try(items[0].line, tried)
+                if groups:
+                    groups.learn(tried.get("seconds", 0.0))
             elif not blocks.broken():  # else it is no failure of the row's own: it stays missing
-                self._failure(line, row, error, future.stderr)
+                self._failure(items[0].line, items[0].row, error, future.stderr)
             future = None if ended.empty() else ended.get()
         self._record_failed_tries(in_flight, blocks)
         for table in (self._results, self._failures, self._tries):
             table.flush()
+        return rid
+
+    def _record_group(self, items, future, again, groups):
+        name = items[0].call.func.__name__
+        for item, (result, error, tried) in zip(items, groups.opened(future, name), strict=True):
+            self._record_try(item.line, tried)
+            if error is None:
+                self._success(item.row, result, tried)
+                groups.learn(tried["seconds"])
+                continue
+            item.tries, item.cost = 1, 1
+            if groups.hopeless(error, item.cost):
+                self._failure(item.line, item.row, error, None)
+            else:
+                again.append(item)
 
     def _record_failed_tries(self, in_flight, blocks):
         for future, tried in blocks.failed_tries():
-            if future in in_flight:  # else an app that is called by another app
-                self._record_try(in_flight[future][0], tried)
+            for item in in_flight.get(future, ()):  # none: an app that is called by another app
+                self._record_try(item.line, {**tried, "try": tried["try"] + item.tries})
 
     def _record_try(self, line, tried):
         tried |= {"run": self.run_number, "line": line}
@@ -363,6 +423,7 @@ class Ensemble:
         folder.mkdir(exist_ok=True)
         trace = folder / f"{key_of(row):016x}.txt"
         trace.write_text("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        stderr = stderr[0] if isinstance(stderr, tuple) else stderr  # Parsl's (path, mode)
         reason = one_line(error) + (f"; see {stderr}" if isinstance(stderr, str) else "")
         self._failures.writerow([*row.values(), line, reason, trace])
         self.last_failure = f"line {line} of the input: {reason}"

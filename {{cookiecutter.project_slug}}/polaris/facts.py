@@ -66,7 +66,8 @@ def rank_affinity(ranks_per_node, threads_per_rank):
 
 def threads_per_rank(ranks_per_node):
     """The most hardware threads that each MPI rank of a node can have next to its GPU."""
-    return 2 * (len(CORES_OF_GPU[0]) // -(-ranks_per_node // GPUS_PER_NODE))
+    ranks = ranks_per_node if isinstance(ranks_per_node, int) and ranks_per_node > 0 else 1  # see checks
+    return 2 * (len(CORES_OF_GPU[0]) // -(-ranks // GPUS_PER_NODE))
 
 
 # What sets the number of threads in the libraries that tasks use; PBS sets the first to those of the node.

@@ -76,7 +76,8 @@ class Run:
     def _add(self, row, host, first):
         """One of the nodes of a try; most have one, MPI programs may have more."""
         lane = (row["block"], host, row["worker"], row["gpu"])
-        code = -1 if row["status"] == "lost" else self.lanes.setdefault(lane, len(self.lanes))
+        # What was lost, or refused before it started, is of no lane.
+        code = self.lanes.setdefault(lane, len(self.lanes)) if row["started"] else -1
         ended = float(row["ended"] or "nan")
         values = {
             "started": float(row["started"] or "nan"),
@@ -92,7 +93,7 @@ class Run:
             self.columns[name].append(value)
         if row["cause"]:
             self.example.setdefault(values["cause"], (row["line"], row["cause"]))
-        if code == -1:
+        if row["status"] == "lost":
             self.lost.append((host, row["worker"], ended))
         self.seen = max(self.seen, ended)
 
@@ -109,8 +110,9 @@ class Run:
         for name in {block for block, *_ in self.lanes} - set(self.blocks):
             self.blocks[name] = {"asked": self.began}
         for name, block in self.blocks.items():
+            # The first block of a job is there as long as the job; a later one took its place.
             start = {"local": self.began, "job": self.about.get("job_start")}.get(mode)
-            block["from"] = _known(start, block.get("start"), block.get("running"))
+            block["from"] = _known(start if name == "0" else None, block.get("start"), block.get("running"))
             mine = self._lanes_of(name)
             if block["from"] is None and mine:
                 block["from"] = self.started[numpy.isin(self.lane, mine)].min()
@@ -159,7 +161,7 @@ class Run:
             parts[:, UNFINISHED] = after * cut
             parts[:, BETWEEN] += waiting * ~(dead | cut)
             parts[:, TAIL] += (after - waiting) * ~(dead | cut)
-        self.parts, self.window = parts, parts.sum(axis=1)
+        self.parts, self.window = parts, numpy.maximum(parts.sum(axis=1), 1e-9)
         self.totals = parts.sum(axis=0)
         per_block = self.about.get("nodes_per_block", 0) * self.about.get("workers_per_node", 0)
         for name, block in self.blocks.items():

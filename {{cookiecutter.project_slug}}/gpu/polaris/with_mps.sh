@@ -3,14 +3,14 @@
 # time on it. Each node of a block runs this (config.py, workers_per_gpu > 1); by ALCF's user guide on MPS.
 #     with_mps.sh COMMAND ARGUMENTS...
 
-export CUDA_MPS_PIPE_DIRECTORY=/tmp/mps-$(id -u)-${PBS_JOBID%%.*}
-export CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
+folder=/tmp/mps-$(id -u)-${PBS_JOBID%%.*}
+export CUDA_MPS_PIPE_DIRECTORY=$folder CUDA_MPS_LOG_DIRECTORY=$folder
 ask() { echo "$1" | timeout 20 nvidia-cuda-mps-control; }
 
-mkdir -p "$CUDA_MPS_PIPE_DIRECTORY"
+mkdir -p "$folder"
 if ! ask get_server_list >/dev/null 2>&1; then
     # None, or one that was left by a job that PBS started again and that answers no more.
-    rm -f "$CUDA_MPS_PIPE_DIRECTORY"/*
+    rm -f "$folder"/*
     CUDA_VISIBLE_DEVICES=0,1,2,3 nvidia-cuda-mps-control -d
 fi
 if ! ask get_server_list >/dev/null 2>&1; then

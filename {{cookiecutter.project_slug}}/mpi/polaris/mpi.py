@@ -65,7 +65,8 @@ class Executor(Recording, MPIExecutor):
 
     def __init__(self, nodes_per_task, ranks_per_node, threads_per_rank, interchange_launch_cmd, **settings):
         nodes = settings["provider"].nodes_per_block
-        super().__init__(max_workers_per_block=max(1, nodes // nodes_per_task), **settings)
+        # MPIExecutor alone leaves the ports of a run open to other users of the machine.
+        super().__init__(max_workers_per_block=max(1, nodes // nodes_per_task), encrypted=True, **settings)
         self.runner = with_nodes
         self.interchange_launch_cmd = interchange_launch_cmd  # a list, MPIExecutor itself takes text alone
         self.threads_per_rank = threads_per_rank
@@ -75,7 +76,7 @@ class Executor(Recording, MPIExecutor):
         spec = {**self.usual, **(resource_specification or {})}
         nodes, ranks = int(spec["num_nodes"]), int(spec["ranks_per_node"])
         if not 1 <= nodes <= self.provider.nodes_per_block:
-            there = f"a block has {self.provider.nodes_per_block}"
+            there = f"there are {self.provider.nodes_per_block} for it in this mode"
             raise InvalidResourceSpecification({"num_nodes"}, f"the task asks for {nodes} nodes, {there}")
         spec["num_ranks"] = nodes * ranks
         spec.setdefault("launcher_options", launcher_options(ranks, self.threads_per_rank))
@@ -187,6 +188,6 @@ def run(command, timeout):
                     process.communicate(timeout=10)
             raise TimeoutError(f"its ranks were killed after {timeout} s; do they hang?") from None
     if process.returncode:
-        last = [line.strip() for line in err.splitlines() if line.strip()][-3:]
+        last = list(dict.fromkeys(line.strip() for line in err.splitlines() if line.strip()))[-3:]
         raise RuntimeError(f"mpiexec left with {process.returncode}: {' / '.join(last) or 'no message'}")
     return out
