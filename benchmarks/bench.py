@@ -11,6 +11,7 @@ spares them that. What is measured:
     CPU        of the submitting process, for each empty task
 """
 
+import csv
 import json
 import os
 import shutil
@@ -18,9 +19,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SLUG = "{{cookiecutter.project_slug}}"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 from project import FOLDER, ready  # noqa: E402
@@ -155,8 +158,6 @@ def parallel(tasks):
     """GNU parallel with one slot a GPU: a shell command for each task."""
     if shutil.which("parallel") is None:
         return {}, "GNU parallel is not installed (apt-get install parallel)"
-    import time
-
     start = time.perf_counter()
     lines = "".join(f"{i}\n" for i in range(tasks))
     command = ["parallel", "-j4", "CUDA_VISIBLE_DEVICES=$(({%}-1)) true {}"]
@@ -164,32 +165,37 @@ def parallel(tasks):
     return {"empty": tasks / (time.perf_counter() - start)}, None
 
 
-def through_run_py(project, rows):
-    """10,000 rows through run.py, and the start of a run that finds 100,000 rows done: seconds."""
-    import time
-
-    inputs = project / "inputs" / "bench.csv"
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+def through_run_py(project, rows, milliseconds):
+    """Rows through run.py, then once more: rows a second between the first start and the last end, seconds of
+    the whole run and of the one that finds all rows done, and the memory of run.py, MB."""
+    (project / "run.py").write_text((ROOT / SLUG / "gpu" / "run.py").read_text())
     text = (project / "run.py").read_text()
     mine = text.replace("OUTPUTS, task, summarize)", "(), lambda row: apps.nothing(**row), lambda *_: None)")
-    (project / "bench_run.py").write_text(mine)
-    apps = (project / "apps.py").read_text()
-    if "def nothing" not in apps:
-        nothing = "\n\n@python_app\ndef nothing(temperature, size, sweeps, seed):\n    return {}\n"
-        (project / "apps.py").write_text(apps + nothing)
+    mine = mine.replace("sys.exit(cli.main", "status = (cli.main")
+    mine += "    import resource\n    print('MAXRSS', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    (project / "bench_run.py").write_text(mine + "    sys.exit(status)\n")
+    work = f"time.sleep({milliseconds / 1000})" if milliseconds else "pass"
+    nothing = f"\n\n@python_app\ndef nothing(temperature, size, sweeps, seed):\n    import time\n    {work}\n    return {{}}\n"
+    (project / "apps.py").write_text((ROOT / SLUG / "gpu" / "apps.py").read_text() + nothing)
     shutil.rmtree(project / "results", ignore_errors=True)
-    inputs.write_text("temperature,size,sweeps,seed\n" + "".join(f"{i / 100},16,20,1\n" for i in range(rows)))
-    took = []
+    with open(project / "inputs" / "bench.csv", "w") as file:
+        file.write("temperature,size,sweeps,seed\n")
+        file.writelines(f"{i / 100},16,20,1\n" for i in range(rows))
+    took, memory = [], []
     for _ in range(2):
         start = time.perf_counter()
         command = "source activate.sh && python bench_run.py --mode local inputs/bench.csv"
-        done = subprocess.run(["bash", "-c", command], cwd=project, env=env, capture_output=True, text=True)
+        done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         took.append(time.perf_counter() - start)
-    return took
+        memory.append(int(done.stdout.split("MAXRSS ")[1]))
+    with open(project / "results" / "tasks.csv", newline="") as file:
+        spans = [(float(row["started"]), float(row["ended"])) for row in csv.DictReader(file)]
+    rate = rows / (max(end for _, end in spans) - min(begin for begin, _ in spans))
+    return rate, *took, memory[0]
 
 
-def main(tasks=3000, rounds=3):
+def main(tasks=3000, rounds=3, long=False):
     project = ready("distributed==2026.8.0", "hyperqueue==0.27.0")
     for name in ("config.py", "driver.pbs"):
         text = (project / name).read_text()
@@ -221,13 +227,17 @@ def main(tasks=3000, rounds=3):
                     cell += f" ({statistics.median(ratios):.2f}, {min(ratios):.2f}-{max(ratios):.2f})"
             cells.append(f"{cell:>26}")
         print(f"{way:14}" + "".join(cells))
-    first, again = through_run_py(project, 10_000)
-    print(f"\n10,000 rows through run.py: {first:.1f} s, again with nothing to do: {again:.1f} s")
-    _, again = through_run_py(project, 100_000) if "--long" in sys.argv else (0, None)
-    if again is not None:
-        print(f"again over 100,000 finished rows: {again:.1f} s")
+    page = statistics.median(found.get(("page", "empty"), [float("nan")]))
+    print("\nthrough run.py, --mode local, short rows in groups:")
+    for rows, milliseconds in ((10_000, 0), (10_000, 1), (100_000, 0), *(((1_000_000, 0),) if long else ())):
+        rate, whole, again, memory = through_run_py(project, rows, milliseconds)
+        print(
+            f"{rows:>9,} rows of {milliseconds} ms: {rate:,.0f} rows/s ({rate / page:.1f} x the page's empty tasks), "
+            f"{whole:.1f} s in all; again with nothing to do {again:.1f} s; {memory} MB",
+            flush=True,
+        )
     shutil.rmtree(FOLDER / "ising-sweep" / "results", ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:] if word.isdigit()))
+    main(*(int(word) for word in sys.argv[1:] if word.isdigit()), long="--long" in sys.argv)
