@@ -23,7 +23,7 @@ def test_the_placeholder_account_runs_on_a_laptop_and_is_refused_by_every_way_to
     assert user(project, "python run.py --mode local").returncode == 0
     sweep(project, 3)
     blocks = user(project, "python run.py --mode blocks", pbs)
-    refused(blocks, "config.py line 15: account = 'YOURPROJECT': is a placeholder")
+    refused(blocks, "config.py line 16: account = 'YOURPROJECT': is a placeholder")
     job = user(project, "qsub driver.pbs", pbs).stdout.strip()
     assert pbs.wait(job)["Exit_status"] == 2
     log = (project / "ising-sweep.o0").read_text()
@@ -135,7 +135,7 @@ def test_a_failed_task_has_its_reason_in_a_line_and_its_trace_in_a_file(project)
     assert done.returncode == 1, done.stdout
     assert "1 of 2 tasks failed and will be tried again by the next run: results/failures.csv" in done.stdout
     (failure,) = results(project, "failures.csv")
-    assert failure["line"] == "2" and failure["reason"].startswith("ValueError: size must be even")
+    assert failure["line"] == "2" and "size=7, sweeps=100: needed are size even" in failure["reason"]
     assert "in ising" in (project / failure["trace"]).read_text()
     edit(project, "apps.py", "size % 2 or", "False or")  # mended: the failed row alone is computed
     again = user(project, "python run.py --mode local")

@@ -353,3 +353,23 @@ def test_check_shows_what_the_machine_has(polaris, pbs, project, tmp_path):
         "README.md activate.sh apps.py chain.sh config.py driver.pbs inputs polaris pyproject.toml requirements-laptop.txt "
         "requirements.txt run.py setup_env.sh tests".split()
     ), "a check leaves nothing behind"
+
+
+def test_the_longest_tasks_go_first_where_a_column_tells(project):
+    """In classes by that column: the tail is the shortest ones."""
+    rows = [f"{1.5 + i / 100:.2f},16,{100 + 100 * (i % 16)},{i}\n" for i in range(64)]
+    (project / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed\n" + "".join(rows))
+    edit(project, "config.py", "longest_first = None", "longest_first = 'sweeps'")
+    edit(project, "config.py", "rows_per_task = None", "rows_per_task = 1")
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    tries = sorted(results(project, "tasks.csv"), key=lambda row: float(row["started"]))
+    sweeps = [100 + 100 * ((int(row["line"]) - 2) % 16) for row in tries]
+    assert set(sweeps[:8]) == {1500, 1600} and set(sweeps[-8:]) == {100, 200}, sweeps
+    edit(project, "config.py", "longest_first = 'sweeps'", "longest_first = 'cost'")
+    wrong = user(project, "python run.py --check")
+    assert wrong.returncode == 2
+    assert (
+        "longest_first = 'cost': is no column of numbers: temperature, size, sweeps, seed, or None"
+        in wrong.stdout
+    )

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -534,3 +535,33 @@ def test_nothing_survives_the_stand_in(tmp_path, home):
         assert len(pbs.leftovers()) >= 3
     assert pbs.leftovers() == []
     assert pbs.daemon.poll() is not None and os.path.isdir(pbs.folder)
+
+
+# --- CUDA MPS, and MPI's process manager ---------------------------------------------------------
+def test_the_mps_daemon_of_a_node_is_started_once_and_ends(tmp_path):
+    with PBS(tmp_path) as pbs:
+        folder = tmp_path / "mps"
+        env = pbs.env(STAND_IN_HOST="x3001c0s1b0n0", CUDA_MPS_PIPE_DIRECTORY=str(folder))
+
+        def control(*argv, say=None, env=env):
+            return subprocess.run(
+                ["nvidia-cuda-mps-control", *argv],
+                input=say,
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+        assert control("-d").returncode == 1, "there is no such folder"
+        folder.mkdir()
+        missing = control(say="get_server_list\n")
+        assert missing.returncode == 1 and missing.stdout == "Cannot find MPS control daemon process\n"
+        assert control("-d").returncode == 0
+        again = control("-d")
+        assert again.returncode == 1 and again.stdout == "An instance of this daemon is already running\n"
+        assert control(say="get_server_list\n").returncode == 0
+        assert control(say="no such command\n").returncode == 1 and control("-x").returncode == 1
+        assert control(say="quit\n").returncode == 0
+        assert control(say="get_server_list\n").returncode == 1
+        assert control("-d", env=pbs.env()).returncode == 1, "a login node has no GPU"

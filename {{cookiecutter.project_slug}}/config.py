@@ -29,6 +29,7 @@ workers_per_gpu = {{ cookiecutter.workers_per_gpu }}  # tasks that share a GPU
 cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each worker, next to its GPU
 rows_per_task = None  # rows that go into one Parsl task; None: learnt, short ones in groups of about a second
 {% endif %}
+longest_first = None  # an input column, in quotes, that grows with a task's time: the largest go first
 retries = 2  # further tries of a task that failed
 margin = None  # seconds before the end of a walltime in which no task starts; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run

@@ -60,4 +60,4 @@ def which_ranks(temperature, stdout=None, stderr=None, timeout=TIMEOUT, parsl_re
     """
     program = f"bash -c 'echo T {temperature}: rank $PMI_RANK on $(hostname) GPU $CUDA_VISIBLE_DEVICES'"
     said = f"[ $code != 124 ] || echo 'its ranks were killed after {timeout} s; do they hang?' >&2"
-    return f"timeout {timeout} $PARSL_MPI_PREFIX {program} || {{ code=$?; {said}; exit $code; }}"
+    return f"timeout {timeout} $PARSL_MPI_PREFIX {program} || (code=$?; {said}; exit $code)"

@@ -84,8 +84,9 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
     args = parser.parse_args(argv)
     given = args.inputs_file and os.path.abspath(args.inputs_file)
     os.chdir(PROJECT)  # results, logs and the default input lie there, wherever this was called from
-    ensemble = Ensemble(_shown(given) if given else inputs_file, inputs, outputs, task)
     config = importlib.import_module("config")
+    inputs_file = _shown(given) if given else inputs_file
+    ensemble = Ensemble(inputs_file, inputs, outputs, task, longest_first=config.longest_first)
     try:
         mode = machine.choose_mode(args.mode)
         if mode == "job":
@@ -415,7 +416,8 @@ def _dry_run(config, mode):
         executor.run_dir = make_rundir(folder)
         executor.provider.script_dir = os.path.join(executor.run_dir, "submit_scripts")
         os.mkdir(executor.provider.script_dir)
-        executor.run_id, executor.log_config, executor.monitoring_messages = "dry-run", None, None
+        executor.run_id, executor.monitoring_messages = "dry-run", None
+        executor.log_config = parsl_config.initialize_logging
         executor.provider.execute_wait = lambda *_: (0, "dry-run", "")  # instead of qsub
         executor.start()
         try:

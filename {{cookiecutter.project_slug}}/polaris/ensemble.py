@@ -31,6 +31,7 @@ RECORD = (
     "run", "line", "app", "try", "submitted", "started", "ended", "block", "host", "gpu", "worker", "cores",
     "status", "cause",
 )  # fmt: skip
+CLASSES = 8  # into which rows are put by what they cost, where the longest are to go first
 BEAT = 10  # seconds between signs of life in the lock file
 TICK = 0.5  # seconds between looks at signals and views while nothing ends
 
@@ -146,11 +147,13 @@ class Ensemble:
     """One input file, what is done with a row, and the folder of results.
 
     inputs: {column: type} of the input file. outputs: the names in a task's result that are kept.
-    task: a function from a row to the future of a Parsl app.
+    task: a function from a row to the future of a Parsl app. longest_first: name of an input column that
+    grows with the time of a task; rows go out in CLASSES by it, the largest first.
     """
 
-    def __init__(self, inputs_file, inputs, outputs, task, folder="results"):
+    def __init__(self, inputs_file, inputs, outputs, task, folder="results", longest_first=None):
         self.inputs_file, self.inputs, self.outputs, self.task = inputs_file, inputs, outputs, task
+        self.longest_first = longest_first
         self.folder = Path(folder)
         self.results_file = self.folder / "results.csv"
         self.failures_file = self.folder / "failures.csv"
@@ -172,6 +175,11 @@ class Ensemble:
         Where this run holds the folder, what a killed run left half written is cut off first.
         """
         problems = []
+        name = self.longest_first
+        if name is not None and self.inputs.get(name) not in (int, float):
+            numbers = ", ".join(column for column, kind in self.inputs.items() if kind is not str)
+            wrong = f"is no column of numbers: {numbers}, or None"
+            problems.append(f"config.py: longest_first = {name!r}: {wrong}")
         keys = array("Q")
         for _, row in read_rows(self.inputs_file, self.inputs, problems):
             keys.append(key_of(row))
@@ -290,11 +298,7 @@ class Ensemble:
         ended = queue.SimpleQueue()
         in_flight = {}  # future -> [Item], one or the rows of a group
         again = deque()  # items of groups, that get a task of their own
-        rows = (
-            Item(line, row)
-            for line, row in read_rows(self.inputs_file, self.inputs)
-            if (key := key_of(row)) not in self.done_before and key in self.keys
-        )
+        rows = (Item(line, row) for line, row in self._missing_longest_first())
         with (
             Table(self.results_file, "a", self._header) as results,
             Table(self.failures_file, "w", [*self.inputs, "line", "reason", "trace"]) as failures,
@@ -321,6 +325,26 @@ class Ensemble:
                 view.update(self)
             while not ended.empty():
                 self._record(ended, in_flight, again, blocks, groups)
+
+    def _missing(self):
+        """Yield (line, row) of every row that has no result yet."""
+        for line, row in read_rows(self.inputs_file, self.inputs):
+            if (key := key_of(row)) not in self.done_before and key in self.keys:
+                yield line, row
+
+    def _missing_longest_first(self):
+        """As `_missing`, in the order of the input or by classes; the input is read once for each class."""
+        name = self.longest_first
+        if name is None:
+            yield from self._missing()
+            return
+        costs = sorted(array("d", (row[name] for _, row in self._missing())), reverse=True)
+        above = math.inf
+        for i in range(1, CLASSES + 1):
+            least = costs[max(0, len(costs) * i // CLASSES - 1)] if costs and i < CLASSES else -math.inf
+            if least < above:
+                yield from ((line, row) for line, row in self._missing() if least <= row[name] < above)
+                above = least
 
     def _next_task(self, rows, again, groups, size, more):
         """Submit the next row, or up to `size` of them: (future or None, its items, are rows left)."""
