@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -365,7 +366,7 @@ def test_the_longest_tasks_go_first_where_a_column_tells(project):
     assert done.returncode == 0, done.stdout
     tries = sorted(results(project, "tasks.csv"), key=lambda row: float(row["started"]))
     sweeps = [100 + 100 * ((int(row["line"]) - 2) % 16) for row in tries]
-    assert set(sweeps[:8]) == {1500, 1600} and set(sweeps[-8:]) == {100, 200}, sweeps
+    assert min(sweeps[:8]) >= 1400 and max(sweeps[-8:]) <= 400, sweeps
     edit(project, "config.py", "longest_first = 'sweeps'", "longest_first = 'cost'")
     wrong = user(project, "python run.py --check")
     assert wrong.returncode == 2
@@ -373,3 +374,19 @@ def test_the_longest_tasks_go_first_where_a_column_tells(project):
         "longest_first = 'cost': is no column of numbers: temperature, size, sweeps, seed, or None"
         in wrong.stdout
     )
+
+
+def test_how_many_rows_go_into_a_task(project):
+    """Learnt from the first ones; larger where more workers ask for tasks; smaller where few rows are left."""
+    script = """
+from types import SimpleNamespace as Some
+from polaris.groups import Groups
+def size(seconds, workers=8, waiting=10**6, fixed=None, known=20):
+    groups = Groups(Some(config=Some(retries=2), submit=None), workers, fixed)
+    for _ in range(known): groups.learn(seconds)
+    return groups.size(waiting)
+print([size(0.001), size(0.05), size(0.2), size(0.001, known=5), size(0.001, waiting=320), size(9, fixed=7),
+       size(1.5, workers=1984), size(2.5, workers=1984), size(0)])
+"""
+    done = user(project, f"python -c {shlex.quote(script)}")
+    assert json.loads(done.stdout) == [500, 20, 1, 1, 20, 7, 2, 1, 500], done.stdout

@@ -581,11 +581,14 @@ class Table:
             self.flush()
 
     def writerow(self, row):
-        self.writer.writerow(row)
+        self._named(self.writer.writerow, row)
 
     def flush(self):
+        self._named(self.file.flush)
+
+    def _named(self, write, *what):
         try:
-            self.file.flush()
+            write(*what)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.path) from None
 

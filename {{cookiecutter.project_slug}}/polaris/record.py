@@ -44,7 +44,7 @@ class Run:
         self.number, self.about, self.blocks, self.ended_by, self.picture = number, {}, {}, None, None
         self.seen = 0.0  # the last sign of life
         self.goes_on = False
-        self.lanes, self.apps, self.causes, self.lost = {}, {}, {}, []
+        self.lanes, self.apps, self.causes, self.losses = {}, {}, {}, {}
         self.columns = {name: array("d") for name in ("started", "ended")}
         self.columns |= {name: array("i") for name in CODES}
         self.example = {}  # cause -> line of the input
@@ -94,14 +94,15 @@ class Run:
         if row["cause"]:
             self.example.setdefault(values["cause"], (row["line"], row["cause"]))
         if row["status"] == "lost":
-            self.lost.append((host, row["worker"], ended))
+            # All tasks of a node are lost at once: one loss, noticed within moments.
+            self.losses.setdefault((host, row["worker"], ended // 5), (host, row["worker"], ended))
         self.seen = max(self.seen, ended)
 
     def close(self):
         """After the last row: make arrays of the columns, and work out where the time went."""
         for name, column in self.columns.items():
             setattr(self, name, numpy.array(column))
-        self.lanes = list(self.lanes)
+        self.lanes, self.lost = list(self.lanes), list(self.losses.values())
         ended = self.ended_by or {}
         self.began = _known(self.about.get("began"), min([*self.started[:1], self.seen]))
         self.end = ended.get("time", self.seen)

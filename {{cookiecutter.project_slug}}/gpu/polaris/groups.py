@@ -18,6 +18,7 @@ from .ensemble import one_line
 
 SHORT = 0.1  # seconds; rows that take longer are tasks of their own: handing one out is a hundredth of that
 TARGET = 1.0  # seconds that a group is to take
+RATE = 1000  # tasks a second that the submit side hands out with ease, however many workers there are
 MOST = 500  # rows in a group
 MOST_ROWS_OUT = 50_000  # rows in flight, where they go out in groups
 ENOUGH = 20  # rows that tell how long the others will take
@@ -44,6 +45,8 @@ class Groups:
         self.retries = dfk.config.retries
         self.thread = threading.get_ident()
         self.submit = dfk.submit
+        # With many workers even tasks of a second come faster than they can be handed out.
+        self.short, self.target = max(SHORT, workers / RATE), max(TARGET, 2 * workers / RATE)
         self.mean, self.known = 0.0, 0
 
     def learn(self, seconds):
@@ -55,7 +58,7 @@ class Groups:
         """How many rows the next task gets. waiting: rows that no task has yet; they are to keep all busy."""
         if self.fixed is None and self.known < ENOUGH:
             return 1
-        wanted = self.fixed or (int(TARGET / max(self.mean, 1e-6)) if self.mean < SHORT else 1)
+        wanted = self.fixed or (int(self.target / max(self.mean, 1e-6)) if self.mean < self.short else 1)
         return max(1, min(wanted, MOST, waiting // (2 * self.workers)))
 
     def room(self, window, size):
