@@ -129,7 +129,13 @@ class Keys:
     """A set of keys in 8 bytes each, filled once."""
 
     def __init__(self, keys):
-        self.sorted = array("Q", sorted(array("Q", keys)))
+        # Sorted in parts: a list of all of them would take five times the memory for a moment.
+        parts = [array("Q") for _ in range(256)]
+        for key in keys:
+            parts[key >> 56].append(key)
+        self.sorted = array("Q")
+        for part in parts:
+            self.sorted.extend(array("Q", sorted(part)))
 
     def __contains__(self, key):
         i = bisect_left(self.sorted, key)
