@@ -11,7 +11,7 @@ import time
 
 import numpy
 import pytest
-from conftest import HEADER, ROOT, Terminal, edit, results, run, sweep, user, user_env
+from conftest import HEADER, ROOT, Terminal, edit, results, run, runs_an_executable, sweep, user, user_env
 from pbs.server import PBS
 from polaris import ensemble, record, report
 
@@ -343,19 +343,12 @@ def test_several_runs_are_told_apart_and_summed(project):
 @pytest.mark.slow
 def test_an_executable_of_the_user_is_recorded_too(project):
     sweep(project, 2)
-    edit(project, "run.py", "    return apps.ising(**row)\n", "")
-    edit(project, "run.py", "    # name = f", "    name = f")
-    edit(project, "run.py", "    # return apps.which_gpu", "    return apps.which_gpu")
+    runs_an_executable(project, "which_gpu")
     edit(
         project,
         "apps.py",
         "return 'hostname; nvidia-smi -L | grep \"^GPU $CUDA_VISIBLE_DEVICES:\"'",
         "return 'sleep 0.3; test -e once || ! touch once'",  # it fails the first time
-    )
-    text = (project / "run.py").read_text()
-    text = re.sub(r"OUTPUTS = \(.*?\)", "OUTPUTS = ()", text, count=1)
-    (project / "run.py").write_text(
-        re.sub(r"    seeds = \{\}\n.*?\n\n\nif", "    return None\n\n\nif", text, flags=re.S)
     )
     done = user(project, "python run.py --mode local")
     assert done.returncode == 0, done.stdout

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import ROOT, edit, results, run, tool, user, user_env
+from conftest import ROOT, edit, results, run, runs_an_executable, tool, user, user_env
 from pbs.server import PBS
 
 pytestmark = pytest.mark.slow
@@ -193,12 +193,7 @@ def test_the_prefix_has_the_flags_of_pals_and_each_rank_its_threads(polaris_mpi)
     case = polaris_mpi(nodes=2, nodes_per_task=2).rows(1)
     edit(case.project, "config.py", "ranks_per_node = facts.GPUS_PER_NODE", "ranks_per_node = 8")
     edit(case.project, "config.py", "= facts.threads_per_rank(ranks_per_node)", "= 6")
-    text = (case.project / "run.py").read_text()
-    text = text.replace("    return apps.ising(**row)\n", "").replace("    # name = f", "    name = f")
-    text = text.replace("    # return apps.which_ranks", "    return apps.which_ranks")
-    text = re.sub(r"OUTPUTS = \(.*?\)  # fmt: skip", "OUTPUTS = ()", text, count=1, flags=re.S)
-    text = re.sub(r"    seeds = \{\}\n.*?\n\n\nif", "    return None\n\n\nif", text, flags=re.S)
-    (case.project / "run.py").write_text(text)
+    runs_an_executable(case.project, "which_ranks")
     shown = "rank $PMI_RANK on $(hostname) GPU $CUDA_VISIBLE_DEVICES"
     edit(case.project, "apps.py", shown, f"{shown} $OMP_NUM_THREADS $MKL_NUM_THREADS")
     ended, log = case.qsub()
