@@ -6,25 +6,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / ".bench"
 
 
-def ready(*packages):
-    """Bake the template as it is now into .bench/, keep its environment, add packages; returns its path."""
-    project = FOLDER / "ising-sweep"
-    FOLDER.mkdir(exist_ok=True)
+def ready(*packages, folder=".bench"):
+    """Bake the template as it is now into a folder here, keep its environment, add packages; returns its path."""
+    folder = ROOT / folder
+    project = folder / "ising-sweep"
+    folder.mkdir(parents=True, exist_ok=True)
     cookiecutter = Path(sys.executable).with_name("cookiecutter")
     env = {**os.environ, "COOKIECUTTER_CONFIG": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
     bake = [cookiecutter, ROOT, "--no-input", "--overwrite-if-exists", "create_venv=yes"]
-    subprocess.run(bake, cwd=FOLDER, env=env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(bake, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
     if packages:
-        pip = [
-            project / ".venv/plain/bin/python",
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-        ]
+        pip = [project / ".venv/plain/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([*pip, *packages], check=True)
     return project

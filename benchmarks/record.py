@@ -74,7 +74,7 @@ def main(tasks=4000, rounds=5):
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from project import ready
 
-    project = ready("parsl[monitoring]")
+    project = ready("parsl[monitoring]", folder=".bench/monitoring")
     rates, cpu, view = ({way: [] for way in WAYS} for _ in range(3))
     for i in range(rounds):
         for way in WAYS:

@@ -47,7 +47,6 @@ def fresh_config(mode="auto"):
     https://docs.alcf.anl.gov/polaris/workflows/parsl/
     """
     from parsl.config import Config
-    from parsl.dataflow.memoization import BasicMemoizer
 {% if cookiecutter.workload == "gpu" %}
     from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 {% endif %}
@@ -62,12 +61,19 @@ def fresh_config(mode="auto"):
 
 {% if cookiecutter.workload == "mpi" %}
     # Parsl's PBSProProvider and MPIExecutor, with what Polaris does to blocks and nodes taken into account.
-    from polaris.blocks import PolarisProvider, blocks_that_never_work, drain_period, retry_cost
+    from polaris.blocks import (
+        Memoizer,
+        PolarisProvider,
+        blocks_that_never_work,
+        drain_period,
+        retry_cost,
+    )
     from polaris.mpi import Executor
 {% else %}
     # Parsl's HighThroughputExecutor and PBSProProvider, with what Polaris does to blocks taken into account.
     from polaris.blocks import (
         Executor,
+        Memoizer,
         PolarisProvider,
         blocks_that_never_work,
         drain_period,
@@ -157,7 +163,7 @@ def fresh_config(mode="auto"):
         executors=[executor],
         monitoring=machine.monitoring() if monitoring else None,
         # Since Parsl 2025.12.08 checkpoints and the app cache are settings of the memoizer.
-        memoizer=BasicMemoizer(
+        memoizer=Memoizer(
             memoize=True, checkpoint_mode="task_exit", checkpoint_files=machine.checkpoints(run_dir)
         ),
         retries=retries,

@@ -16,6 +16,7 @@ from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
+from parsl.dataflow.memoization import BasicMemoizer
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.errors import InvalidResourceSpecification, ScalingFailed
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
@@ -143,6 +144,18 @@ class Executor(Recording, HighThroughputExecutor):
     @property
     def lanes_per_node(self):
         return int(self.workers_per_node)
+
+
+class Memoizer(BasicMemoizer):
+    """BasicMemoizer that opens the checkpoint file for apps with `cache=True` alone, not for every task."""
+
+    def update_memo_result(self, task, r):
+        if task["memoize"]:
+            super().update_memo_result(task, r)
+
+    def update_memo_exception(self, task, e):
+        if task["memoize"]:
+            super().update_memo_exception(task, e)
 
 
 class PolarisProvider(PBSProProvider):

@@ -21,6 +21,7 @@ import traceback
 from array import array
 from bisect import bisect_left
 from collections import deque
+from itertools import pairwise
 from pathlib import Path
 
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
@@ -126,26 +127,29 @@ def key_of(row):
 
 
 class Keys:
-    """A set of keys in 8 bytes each, filled once."""
+    """A set of keys in 8 bytes each: filled by `add`, then `sort`, then asked."""
 
-    def __init__(self, keys):
-        # Sorted in parts: a list of all of them would take five times the memory for a moment.
-        parts = [array("Q") for _ in range(256)]
-        for key in keys:
-            parts[key >> 56].append(key)
-        self.sorted = array("Q")
-        for part in parts:
-            self.sorted.extend(array("Q", sorted(part)))
+    def __init__(self):
+        # In parts, each of them sorted: a list of all keys would take five times the memory for a moment.
+        self.parts = [array("Q") for _ in range(256)]
+
+    def add(self, key):
+        self.parts[key >> 56].append(key)
+
+    def sort(self):
+        for i, part in enumerate(self.parts):
+            self.parts[i] = array("Q", sorted(part))
 
     def __contains__(self, key):
-        i = bisect_left(self.sorted, key)
-        return i < len(self.sorted) and self.sorted[i] == key
+        part = self.parts[key >> 56]
+        i = bisect_left(part, key)
+        return i < len(part) and part[i] == key
 
     def __len__(self):
-        return len(self.sorted)
+        return sum(map(len, self.parts))
 
     def twice(self):
-        return {a for a, b in zip(self.sorted, self.sorted[1:]) if a == b}  # noqa: B905
+        return {a for part in self.parts for a, b in pairwise(part) if a == b}
 
 
 # --- the ensemble --------------------------------------------------------------------------------
@@ -186,12 +190,12 @@ class Ensemble:
             numbers = ", ".join(column for column, kind in self.inputs.items() if kind is not str)
             wrong = f"is no column of numbers: {numbers}, or None"
             problems.append(f"config.py: longest_first = {name!r}: {wrong}")
-        keys = array("Q")
+        keys, done = Keys(), Keys()
         for _, row in read_rows(self.inputs_file, self.inputs, problems):
-            keys.append(key_of(row))
+            keys.add(key_of(row))
             if len(problems) > 20:
                 break
-        keys = Keys(keys)
+        keys.sort()
         repeated = keys.twice()
         if repeated and not problems:
             first = {}
@@ -201,16 +205,20 @@ class Ensemble:
                     problems.append(f"{self.inputs_file} line {line}: repeats line {first[key]}")
         if not len(keys) and not problems:
             problems.append(f"{self.inputs_file}: no rows")
-        done = []
         if not problems and self.results_file.exists():
             self._check_results(problems)
             if not problems:
-                done = array("Q", (key_of(row) for _, row in self._finished()))
-                self.strangers = sum(key not in keys for key in done)
+                self.strangers = 0
+                for _, row in self._finished():
+                    if (key := key_of(row)) in keys:
+                        done.add(key)
+                    else:
+                        self.strangers += 1
+                done.sort()
         if problems:
             more = [f"{self.inputs_file}: and more"] if len(problems) > 20 else []
             raise Refused("\n".join(problems[:20] + more))
-        self.keys, self.done_before = keys, Keys(key for key in done if key in keys)
+        self.keys, self.done_before = keys, done
         self.total, self.done, self.failed = len(keys), len(self.done_before), 0
 
     @property
