@@ -1,14 +1,18 @@
 """`make bench`: the generated project beside ALCF's page and other tools, on this machine, in one run.
 
 Four workers each, in turn, several rounds; medians, and of each round the ratio to the page with its spread.
-Parsl runs as it would on Polaris, its block a job on the tests' stand-in for PBS; the others run locally, which
-spares them that. What is measured:
+Parsl runs as it would on Polaris, its block a job on the tests' stand-in for PBS, and so does dask-jobqueue's
+PBSCluster; the others run locally, which spares them that. What is measured:
 
-    first      seconds from the start of the configuration to the first result
-    empty      empty tasks a second, after that
-    busy       share of the workers' time that tasks of 1 s (0.1 s) filled, from the first start to the last end
-    log bytes  written into the run directory for each empty task
-    CPU        of the submitting process, for each empty task
+    first        seconds from the start of the configuration to the first result
+    empty        empty tasks a second, after that
+    bash         tasks a second that start a shell command, `true`
+    1 MB         tasks a second that take 1 MB and give it back
+    busy         share of the workers' time that tasks of 1 s, 0.1 s, 0.01 s filled, from first start to last end
+    CPU          microseconds of the submitting process, for each empty task
+    MB           memory of the submitting process in the end
+    log bytes    written into the run directory for each empty task, and `node bytes` for each node at its start
+    files        in the run directory for each empty task, and `node files` for each node
 """
 
 import csv
@@ -26,18 +30,26 @@ ROOT = Path(__file__).resolve().parent.parent
 SLUG = "{{cookiecutter.project_slug}}"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
-from project import FOLDER, ready  # noqa: E402
+from project import ready  # noqa: E402
 
 COMMON = """
 import json, os, resource, sys, time
 from pathlib import Path
 TASKS = int(sys.argv[1])
 
-def bytes_in(folder):
-    return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+def used_by(folder):
+    files = [p for p in Path(folder).rglob("*") if p.is_file()] if folder else []
+    return sum(p.stat().st_size for p in files), len(files)
 
 def nothing(i):
     return i
+
+def same(data):
+    return data
+
+def command(i):
+    import subprocess
+    return subprocess.run("true", shell=True).returncode
 
 def nap(seconds):
     import time
@@ -48,26 +60,43 @@ def nap(seconds):
 def filled(spans):
     return sum(b - a for a, b in spans) / 4 / (max(b for _, b in spans) - min(a for a, _ in spans))
 
+def rate(submit, results, function, arguments):
+    start = time.perf_counter()
+    results([submit(function, argument) for argument in arguments])
+    return len(arguments) / (time.perf_counter() - start)
+
 def measure(submit, results, logs=None):
     # submit(function, argument) -> handle; results(handles) -> list
-    global begun
     results([submit(nothing, 0)])
     first = time.perf_counter() - begun
+    node_bytes, node_files = used_by(logs)
     results([submit(nothing, i) for i in range(100)])  # until every worker is there
-    before, used = bytes_in(logs) if logs else 0, time.process_time()
-    start = time.perf_counter()
-    results([submit(nothing, i) for i in range(TASKS)])
-    took, used = time.perf_counter() - start, time.process_time() - used
-    wrote = bytes_in(logs) - before if logs else 0
-    busy = {s: filled(results([submit(nap, s) for _ in range(n)])) for s, n in ((1.0, 24), (0.1, 120))}
-    print("MEASURED", json.dumps({"first": first, "empty": TASKS / took, "log bytes": wrote / TASKS,
-        "CPU": used / TASKS * 1e6, "busy 1 s": busy[1.0], "busy 0.1 s": busy[0.1]}), flush=True)
+    (size, files), used = used_by(logs), time.process_time()
+    empty = rate(submit, results, nothing, range(TASKS))
+    used = time.process_time() - used
+    size_now, files_now = used_by(logs)
+    found = {"first": first, "empty": empty, "CPU": used / TASKS * 1e6}
+    if logs:
+        found |= {"log bytes": (size_now - size) / TASKS, "files": (files_now - files) / TASKS}
+        found |= {"node bytes": node_bytes, "node files": node_files}
+    found["bash"] = rate(submit, results, command, range(TASKS // 10))
+    found["1 MB"] = rate(submit, results, same, [bytes([i]) * 1_000_000 for i in range(100)])
+    for seconds, number in ((1.0, 24), (0.1, 120), (0.01, 800)):
+        found[f"busy {seconds:g} s"] = filled(results([submit(nap, seconds) for _ in range(number)]))
+    found["MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("MEASURED", json.dumps(found), flush=True)
 
 begun = time.perf_counter()
 """
 PARSL = """
 import parsl
-apps = {f: parsl.python_app(f) for f in (nothing, nap)}
+apps = {f: parsl.python_app(f) for f in (nothing, same, nap)}
+
+@parsl.bash_app
+def command_app(i):
+    return "true"
+
+apps[command] = command_app
 def run(config, folder):
     with parsl.load(config):
         measure(lambda f, x: apps[f](x), lambda futures: [f.result() for f in futures], folder)
@@ -109,6 +138,20 @@ if __name__ == "__main__":
         with Client(cluster) as client:
             measure(lambda f, x: client.submit(f, x, pure=False), client.gather)
 """
+JOBQUEUE = """
+from dask.distributed import Client
+from dask_jobqueue import PBSCluster
+if __name__ == "__main__":
+    cluster = PBSCluster(
+        cores=4, processes=4, memory="16GB", queue="preemptable", account="MyProj", walltime="1:00:00",
+        resource_spec="select=1:system=polaris", job_extra_directives=["-l filesystems=home:eagle"],
+        job_script_prologue=[f"source {os.path.abspath('activate.sh')}"], scheduler_options={"dashboard": False},
+        log_directory="jobqueue",
+    )
+    cluster.scale(jobs=1)
+    with cluster, Client(cluster) as client:
+        measure(lambda f, x: client.submit(f, x, pure=False), client.gather)
+"""
 HQ = """
 import subprocess, tempfile
 from hyperqueue import Job, LocalCluster
@@ -125,15 +168,25 @@ with LocalCluster() as cluster:
     first = time.perf_counter() - begun
     start = time.perf_counter()
     many(nothing, range(TASKS // 100))  # an interpreter for each task
-    print("MEASURED", json.dumps({"first": first, "empty": TASKS // 100 / (time.perf_counter() - start)}), flush=True)
+    found = {"first": first, "empty": TASKS // 100 / (time.perf_counter() - start)}
+    start, job = time.perf_counter(), Job()
+    for _ in range(TASKS // 10):
+        job.program(["sh", "-c", "true"])
+    client.wait_for_jobs([client.submit(job)])
+    found["bash"] = TASKS // 10 / (time.perf_counter() - start)
+    print("MEASURED", json.dumps(found), flush=True)
 os._exit(0)
 """
 WAYS = {
     "page": COMMON + PARSL + PAGE,
     "generated": COMMON + PARSL + GENERATED,
     "Dask": COMMON + DASK,
+    "dask-jobqueue": COMMON + JOBQUEUE,
     "HyperQueue": COMMON + HQ,
 }
+
+
+PARALLEL = "GNU parallel"
 
 
 def one(way, project, tasks):
@@ -143,7 +196,7 @@ def one(way, project, tasks):
     script = project / f"bench_{way}.py"
     script.write_text(WAYS[way])
     with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=1, kill_delay=1) as pbs:
-        for left in ("page-runinfo", "runinfo", ".hq-server"):
+        for left in ("page-runinfo", "runinfo", "jobqueue", ".hq-server"):
             shutil.rmtree(project / left, ignore_errors=True)
         command = f"source activate.sh && python {script.name} {tasks}"
         done = subprocess.run(
@@ -162,81 +215,158 @@ def parallel(tasks):
     lines = "".join(f"{i}\n" for i in range(tasks))
     command = ["parallel", "-j4", "CUDA_VISIBLE_DEVICES=$(({%}-1)) true {}"]
     subprocess.run(command, input=lines, text=True, check=True, stderr=subprocess.DEVNULL)
-    return {"empty": tasks / (time.perf_counter() - start)}, None
+    return {"bash": tasks / (time.perf_counter() - start)}, None
+
+
+def sweeper(project, work):
+    """Make the project's run.py one whose rows do some work, a line of Python, on the columns of the sample."""
+    text = (ROOT / SLUG / "gpu" / "run.py").read_text()
+    mine = text.replace("OUTPUTS, task, summarize)", "(), lambda row: apps.nothing(**row), lambda *_: None)")
+    mine = mine.replace("sys.exit(cli.main", "status = (cli.main")
+    mine += "    import resource\n    print('MAXRSS', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    (project / "bench_run.py").write_text(mine + "    sys.exit(status)\n")
+    app = f"@python_app\ndef nothing(temperature, size, sweeps, seed):\n    import time\n    {work}\n    return {{}}\n"
+    (project / "apps.py").write_text((ROOT / SLUG / "gpu" / "apps.py").read_text() + "\n\n" + app)
+    shutil.rmtree(project / "results", ignore_errors=True)
+
+
+def sweep(project, rows=None):
+    """Run it, on (temperature, sweeps) pairs or what is there; returns its seconds and memory, MB."""
+    if rows is not None:
+        with open(project / "inputs" / "bench.csv", "w") as file:
+            file.write("temperature,size,sweeps,seed\n")
+            file.writelines(f"{temperature},16,{sweeps},1\n" for temperature, sweeps in rows)
+    start = time.perf_counter()
+    command = "source activate.sh && python bench_run.py --mode local inputs/bench.csv"
+    done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return time.perf_counter() - start, int(done.stdout.split("MAXRSS ")[1])
 
 
 def through_run_py(project, rows, milliseconds):
     """Rows through run.py, then once more: rows a second between the first start and the last end, seconds of
     the whole run and of the one that finds all rows done, and the memory of run.py, MB."""
-    (project / "run.py").write_text((ROOT / SLUG / "gpu" / "run.py").read_text())
-    text = (project / "run.py").read_text()
-    mine = text.replace("OUTPUTS, task, summarize)", "(), lambda row: apps.nothing(**row), lambda *_: None)")
-    mine = mine.replace("sys.exit(cli.main", "status = (cli.main")
-    mine += "    import resource\n    print('MAXRSS', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
-    (project / "bench_run.py").write_text(mine + "    sys.exit(status)\n")
-    work = f"time.sleep({milliseconds / 1000})" if milliseconds else "pass"
-    nothing = f"\n\n@python_app\ndef nothing(temperature, size, sweeps, seed):\n    import time\n    {work}\n    return {{}}\n"
-    (project / "apps.py").write_text((ROOT / SLUG / "gpu" / "apps.py").read_text() + nothing)
-    shutil.rmtree(project / "results", ignore_errors=True)
-    with open(project / "inputs" / "bench.csv", "w") as file:
-        file.write("temperature,size,sweeps,seed\n")
-        file.writelines(f"{i / 100},16,20,1\n" for i in range(rows))
-    took, memory = [], []
-    for _ in range(2):
-        start = time.perf_counter()
-        command = "source activate.sh && python bench_run.py --mode local inputs/bench.csv"
-        done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        took.append(time.perf_counter() - start)
-        memory.append(int(done.stdout.split("MAXRSS ")[1]))
+    sweeper(project, f"time.sleep({milliseconds / 1000})" if milliseconds else "pass")
+    took, memory = sweep(project, ((i / 100, 20) for i in range(rows)))
+    again, _ = sweep(project)
     with open(project / "results" / "tasks.csv", newline="") as file:
         spans = [(float(row["started"]), float(row["ended"])) for row in csv.DictReader(file)]
     rate = rows / (max(end for _, end in spans) - min(begin for begin, _ in spans))
-    return rate, *took, memory[0]
+    return rate, took, again, memory
 
 
-def main(tasks=3000, rounds=3, long=False):
-    project = ready("distributed==2026.8.0", "hyperqueue==0.27.0")
-    for name in ("config.py", "driver.pbs"):
-        text = (project / name).read_text()
-        (project / name).write_text(text.replace("YOURPROJECT", "MyProj").replace("debug", "preemptable"))
+def tail(project, longest_first):
+    """120 rows of 0.1 s, then four of 2 s: (share of the workers' time in the report's tail, seconds of all)."""
+    sweeper(project, "time.sleep(sweeps / 1000)")
+    text = (project / "config.py").read_text()
+    (project / "config.py").write_text(
+        text.replace("longest_first = None", f"longest_first = {longest_first!r}")
+    )
+    took, _ = sweep(project, ((i / 100, 100 if i < 120 else 2000) for i in range(124)))
+    (project / "config.py").write_text(text)
+    read = "from pathlib import Path; from polaris import record; print(list(record.read(Path('results')).values())[-1].shares[record.TAIL])"
+    python = project / ".venv" / "plain" / "bin" / "python"
+    said = subprocess.run([python, "-c", read], cwd=project, capture_output=True, text=True, check=True)
+    return float(said.stdout), took
+
+
+def generation(project, rounds):
+    """Medians: seconds of a bake without the environment, and of `run.py --check`."""
+    times = {"bake": [], "check": []}
+    env = {**os.environ, "COOKIECUTTER_CONFIG": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            bake = [Path(sys.executable).with_name("cookiecutter"), ROOT, "--no-input", "create_venv=no"]
+            for name, command, where in (
+                ("bake", bake, folder),
+                ("check", [project / ".venv" / "plain" / "bin" / "python", "run.py", "--check"], project),
+            ):
+                start = time.perf_counter()
+                subprocess.run(command, cwd=where, env=env, check=True, stdout=subprocess.DEVNULL)
+                times[name].append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times.values()]
+
+
+def rounds_of(project, tasks, rounds):
+    """{(way, figure): [its value in each round]}, the ways in turn."""
     found = {}
     for i in range(rounds):
-        for way in [*WAYS, "GNU parallel"]:
-            figures, problem = parallel(tasks // 10) if way == "GNU parallel" else one(way, project, tasks)
+        for way in [*WAYS, PARALLEL]:
+            figures, problem = parallel(tasks // 10) if way == PARALLEL else one(way, project, tasks)
             if problem:
                 print(f"{way}: {problem}", flush=True)
             for name, value in figures.items():
                 found.setdefault((way, name), []).append(value)
             shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
             print(f"round {i + 1}: {way}: {shown}", flush=True)
+    return found
+
+
+def compared(found, way, name, to="page"):
+    """[median of a figure] and, where the other way has it too, of each round's ratio: median, smallest, largest."""
+    values, others = found.get((way, name), []), found.get((to, name), [])
+    shown = [statistics.median(values)] if values else []
+    if values and len(others) == len(values) and min(others) > 0:
+        ratios = [a / b for a, b in zip(values, others, strict=True)]
+        shown += [statistics.median(ratios), min(ratios), max(ratios)]
+    return shown
+
+
+def main(tasks=3000, rounds=3, long=False):
+    project = ready("distributed==2026.8.0", "dask-jobqueue==0.9.0", "hyperqueue==0.27.0")
+    for name in ("config.py", "driver.pbs"):
+        text = (project / name).read_text()
+        (project / name).write_text(text.replace("YOURPROJECT", "MyProj").replace("debug", "preemptable"))
+    bake, check = generation(project, rounds)
+    found = rounds_of(project, tasks, rounds)
     print(
         f"\n{tasks} empty tasks, {rounds} rounds, {os.cpu_count()} cores; in brackets the ratio to the page:\n"
     )
-    names = ["first", "empty", "busy 1 s", "busy 0.1 s", "log bytes", "CPU"]
-    print(f"{'':14}" + "".join(f"{name:>26}" for name in names))
-    for way in [*WAYS, "GNU parallel"]:
+    ways = [*WAYS, PARALLEL]
+    print(f"{'':11}" + "".join(f"{way:>25}" for way in ways))
+    for name in dict.fromkeys(name for _, name in found):
         cells = []
-        for name in names:
-            values, page = found.get((way, name)), found.get(("page", name))
-            cell = "-"
-            if values:
-                cell = f"{statistics.median(values):.3g}"
-                if page and len(page) == len(values) and min(page) > 0:
-                    ratios = [a / b for a, b in zip(values, page, strict=True)]
-                    cell += f" ({statistics.median(ratios):.2f}, {min(ratios):.2f}-{max(ratios):.2f})"
-            cells.append(f"{cell:>26}")
-        print(f"{way:14}" + "".join(cells))
-    page = statistics.median(found.get(("page", "empty"), [float("nan")]))
+        for way in ways:
+            shown = compared(found, way, name)
+            cell = f"{shown[0]:.4g}" if shown else "-"
+            if shown[1:] and way != "page":
+                cell += " ({:.2f}, {:.2f}-{:.2f})".format(*shown[1:])
+            cells.append(f"{cell:>25}")
+        print(f"{name:11}" + "".join(cells))
+    page = statistics.median(found[("page", "empty")])
     print("\nthrough run.py, --mode local, short rows in groups:")
+    through = {}
     for rows, milliseconds in ((10_000, 0), (10_000, 1), (100_000, 0), *(((1_000_000, 0),) if long else ())):
-        rate, whole, again, memory = through_run_py(project, rows, milliseconds)
+        rate, whole, again, memory = through[rows, milliseconds] = through_run_py(project, rows, milliseconds)
         print(
             f"{rows:>9,} rows of {milliseconds} ms: {rate:,.0f} rows/s ({rate / page:.1f} x the page's empty tasks), "
             f"{whole:.1f} s in all; again with nothing to do {again:.1f} s; {memory} MB",
             flush=True,
         )
-    shutil.rmtree(FOLDER / "ising-sweep" / "results", ignore_errors=True)
+    before, after = tail(project, None), tail(project, "sweeps")
+    print(
+        f"120 rows of 0.1 s, then four of 2 s: tail {before[0]:.1%} of the workers' time, {before[1]:.1f} s in all;"
+    )
+    print(f"with longest_first = 'sweeps': tail {after[0]:.1%}, {after[1]:.1f} s")
+    print(f"a bake without the environment {bake:.2f} s; run.py --check {check:.2f} s")
+    print("\ngoals, generated project to page:")
+    largest = max(rows for rows, _ in through)
+    for goal, value, limit, at_least in (
+        ("empty tasks a second, single", compared(found, "generated", "empty")[1], 2.5, True),
+        ("empty rows a second, through run.py", through[10_000, 0][0] / page, 2.5, True),
+        ("empty tasks a second, to Dask's", compared(found, "generated", "empty", "Dask")[1], 1.5, True),
+        ("1 ms rows a second, to its empty tasks", through[10_000, 1][0] / page, 20, True),
+        ("first result", compared(found, "generated", "first")[1], 0.5, False),
+        ("log bytes a task", compared(found, "generated", "log bytes")[1], 0.1, False),
+        ("busy share of 1 s tasks", compared(found, "generated", "busy 1 s")[0], 0.98, True),
+        ("seconds of a restart, 100,000 rows done", through[100_000, 0][2], 10, False),
+        (f"memory, {largest:,} rows to 10,000", through[largest, 0][3] / through[10_000, 0][3], 1.2, False),
+        ("seconds of a bake without environment", bake, 1, False),
+        ("seconds of run.py --check", check, 1, False),
+    ):
+        met = "met" if (value >= limit if at_least else value <= limit) else "not met"
+        print(f"{goal:40} {value:8.3g}   {'at least' if at_least else 'at most':8} {limit:<6g} {met}")
+    shutil.rmtree(project / "results", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,13 @@ def ready(*packages, folder=".bench"):
     bake = [cookiecutter, ROOT, "--no-input", "--overwrite-if-exists", "create_venv=yes"]
     subprocess.run(bake, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
     if packages:
-        pip = [project / ".venv/plain/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        pip = [
+            project / ".venv/plain/bin/python",
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*pip, *packages], check=True)
     return project

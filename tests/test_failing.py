@@ -56,6 +56,29 @@ def test_check_holds_driver_pbs_to_the_same_rules_and_says_where_it_differs(pola
     )
 
 
+def test_check_warns_where_rows_are_too_short_for_so_many_workers(polaris, pbs):
+    project = polaris(queue="prod", nodes="100")
+    quiet = user(project, "python run.py --check", pbs)
+    assert quiet.returncode == 0 and "would wait" not in quiet.stdout  # nothing was measured yet
+    (project / "results").mkdir()
+    header = "temperature,size,sweeps,seed,magnetization,magnetization_error,energy,energy_error,device,"
+    rows = "".join(f"{i},16,9,1,0,0,0,0,CPU,here,,0-1,0.03,done\n" for i in range(5))
+    (project / "results" / "results.csv").write_text(header + "host,gpu,cores,seconds,status\n" + rows)
+    said = user(project, "python run.py --check", pbs)
+    assert said.returncode == 0 and "nothing to mend" in said.stdout
+    short = "workers would wait for rows: at 0.03 s a row, as measured so far, 100 node(s) could do 13,333 rows a second"
+    for where in ("config.py line 18: nodes_per_block = 100: ", "driver.pbs line 5: #PBS -l select 100: "):
+        assert f"note:  {where}{short}, and one run.py hands out 10,000" in said.stdout, said.stdout
+    assert "(for example 75)" in said.stdout and "rows_per_task" not in said.stdout
+    edit(project, "config.py", "rows_per_task = None", "rows_per_task = 2")
+    fixed = user(project, "python run.py --check", pbs)
+    assert "hands out 2,000" in fixed.stdout and "or set rows_per_task = None" in fixed.stdout
+    edit(project, "config.py", "local_environment = False", 'local_environment = "yes"')
+    refused(
+        user(project, "python run.py --check", pbs), "local_environment = 'yes': is neither True nor False"
+    )
+
+
 def test_a_queue_that_only_the_server_knows(polaris, pbs):
     project = polaris()
     edit(project, "config.py", 'queue = "debug"', 'queue = "R1819640"')

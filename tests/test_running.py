@@ -128,6 +128,43 @@ def test_a_driver_job_submits_blocks_to_another_queue(polaris, pbs):
     assert len(results(project)) == 8
 
 
+def starts_locally(project, scratch):
+    """local_environment = True, nodes whose SSD is that folder, and tasks that tell which environment they have."""
+    edit(project, "config.py", "local_environment = False", "local_environment = True")
+    edit(project, "apps.py", '"device": device', '"device": __import__("sys").prefix')
+    with open(project / "activate.sh", "a") as file:
+        file.write(f"export LOCAL_SCRATCH={scratch}\n")
+    sweep(project, 16, sweeps=600)
+
+
+def test_each_node_starts_from_its_own_copy_of_the_environment(polaris, pbs, tmp_path, ready):
+    project, scratch = polaris(), tmp_path / "scratch"
+    scratch.mkdir()
+    starts_locally(project, scratch)
+    done = user(project, "python run.py --mode blocks", pbs)
+    assert done.returncode == 0 and "packing the environment, once" in done.stdout, done.stdout
+    (copy,) = scratch.iterdir()  # whole, and nothing half unpacked beside it
+    assert {row["device"] for row in results(project)} == {str(copy)}
+    (block,) = pbs.jobs().values()
+    unpacked = [rank["host"] for rank in pbs.ranks() if "local_environment.sh" in " ".join(rank["argv"])]
+    assert sorted(unpacked) == sorted(block["nodes"])
+    again = user(project, "python run.py --mode blocks --dry-run", pbs)
+    assert "local_environment.sh" in again.stdout and "packing" not in again.stdout
+    (site,) = (ready[0] / ".venv" / "plain").glob("lib/python*/site-packages")
+    os.utime(site)  # as pip install does
+    assert "packing" in user(project, "python run.py --mode blocks --dry-run", pbs).stdout
+
+
+def test_a_node_that_cannot_unpack_the_environment_costs_nothing_but_time(polaris, pbs, tmp_path, ready):
+    project = polaris()
+    starts_locally(project, tmp_path / "no-such-disk")
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job, timeout=90)["Exit_status"] == 0
+    assert {row["device"] for row in results(project)} == {str(ready[0] / ".venv" / "plain")}
+    said = "".join(path.read_text() for path in project.glob("runinfo/*/submit_scripts/*err"))
+    assert "could not be unpacked" in said and "is used instead" in said, said
+
+
 SHARED = {  # the table's threads of each GPU, divided: two cores and their second threads are 2 x 2
     "2": {"0": ["24-27,56-59", "28-31,60-63"], "1": ["16-19,48-51", "20-23,52-55"],
           "2": ["8-11,40-43", "12-15,44-47"], "3": ["0-3,32-35", "4-7,36-39"]},

@@ -33,6 +33,7 @@ longest_first = None  # an input column, in quotes, that grows with a task's tim
 retries = 2  # further tries of a task that failed
 margin = None  # seconds before the end of a walltime in which no task starts; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
+local_environment = False  # True: packed once, then each node of a job starts it from its own SSD
 log_level = "WARNING"  # of Parsl's logs; "DEBUG" helps to find a failure, and writes several lines a task
 monitoring = False  # True: Parsl's own, into runinfo/monitoring.db for parsl-visualize; it slows short tasks
 
@@ -88,6 +89,8 @@ def fresh_config(mode="auto"):
     os.chmod(run_dir, 0o700)  # with the certificates in it one could send tasks to the workers
     # Every block loads the same environment as you do, modules included: MPI and CUDA are found.
     worker_init = f"source {project_dir}/activate.sh || exit 1; cd {run_dir} || exit 1"
+    if local_environment and mode != "local":
+        worker_init += machine.packed_environment()
 {% if cookiecutter.workload == "mpi" %}
     # One manager a block, on its first node; its workers start the ranks of their tasks on the block's nodes.
     launcher = SimpleLauncher()

@@ -34,9 +34,11 @@ class Settings(NamedTuple):
     max_blocks: int | str | None = None
     retries: int | str | None = None
     margin: int | str | None = None  # seconds
+    seconds_per_row: float | None = None  # as measured in runs so far
     jobs: int | str | None = None  # of driver.pbs, that are about to be submitted as a chain
     project_dir: str | None = None
     run_dir: str | None = None
+    local_environment: bool | None = None
     log_level: str | None = None
     monitoring: bool | None = None
 
@@ -88,6 +90,7 @@ def check(settings, *, submitting=False, ask=None, typed=False):
     problems += _filesystems(settings)
     problems += _workers(settings)
     problems += _ranks(settings)
+    problems += _submit_side(settings)
     for name in ("project_dir", "run_dir"):
         # Parsl's scripts do not quote their own paths.
         folder = getattr(settings, name)
@@ -99,6 +102,9 @@ def check(settings, *, submitting=False, ask=None, typed=False):
         wrong = "is not a conda module that was tried" if known else "is no version of the conda module"
         allowed = f"{wrong}: {', '.join(facts.CONDA_VERSIONS)}"
         problems.append(Problem("conda_version", settings.conda_version, allowed, "default", fatal=not known))
+    for name in ("local_environment", "monitoring"):
+        if getattr(settings, name) not in (None, True, False):
+            problems.append(Problem(name, getattr(settings, name), "is neither True nor False", "False"))
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     if settings.log_level is not None and settings.log_level not in levels:
         wrong = f"is no level of logs: {', '.join(levels)}"
@@ -303,6 +309,26 @@ def _ranks(settings):
         if not 1 <= settings.threads_per_rank <= most:
             wrong = f"is not within 1-{most}, the hardware threads next to a GPU, for {ranks} ranks a node"
             yield Problem("threads_per_rank", settings.threads_per_rank, wrong, str(most))
+
+
+def _submit_side(settings):
+    """Whether rows are so short that workers would wait for the next one."""
+    nodes, took, each = settings.nodes_per_block, settings.seconds_per_row, settings.workers_per_gpu
+    if None in (nodes, took, each) or nodes < 1 or took <= 0:
+        return
+    blocks, workers = settings.max_blocks or 1, facts.GPUS_PER_NODE * each
+    grouped = settings.rows_per_task
+    most = min(facts.ROWS_PER_SECOND, (grouped or facts.ROWS_PER_SECOND) * facts.TASKS_PER_SECOND)
+    wanted = nodes * blocks * workers / took
+    if wanted > most:
+        busy = max(1, int(most * took / workers / blocks))
+        could = f"{nodes * blocks} node(s) could do {wanted:,.0f} rows a second"
+        wrong = f"workers would wait for rows: at {took:.2g} s a row, as measured so far, {could}"
+        wrong += f", and one run.py hands out {most:,}"
+        wrong += ": give each row more to do"
+        if grouped is not None and grouped * facts.TASKS_PER_SECOND < facts.ROWS_PER_SECOND:
+            wrong += ", or set rows_per_task = None"
+        yield Problem("nodes_per_block", nodes, f"{wrong}, or take fewer nodes", str(busy), fatal=False)
 
 
 def _threads(entry):

@@ -27,8 +27,9 @@ BY_THE_USER = ("Ctrl-C", "the loss of the terminal")
 MPI = (PROJECT / "polaris" / "mpi.py").exists()  # the workload: MPI programs, or tasks of one GPU
 OPTIONS = (  # of config.py, that are checked
     "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "retries", "margin",
-    "log_level", "monitoring", *(("nodes_per_task", "ranks_per_node", "threads_per_rank") if MPI else
-    ("workers_per_gpu", "cpu_affinity", "rows_per_task")),
+    "local_environment", "log_level", "monitoring",
+    *(("nodes_per_task", "ranks_per_node", "threads_per_rank") if MPI else
+      ("workers_per_gpu", "cpu_affinity", "rows_per_task")),
 )  # fmt: skip
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
@@ -124,21 +125,22 @@ def _count(number, noun):
 
 
 # --- checks --------------------------------------------------------------------------------------
-def _settings(config):
+def _settings(config, seconds_per_row=None):
     """The options of config.py as checks.Settings; a missing one is a mistake that names itself."""
     given = {name: getattr(config, name) for name in OPTIONS}
     version = re.search(r"^conda_version=\"?([^\"\s#]*)", (PROJECT / "activate.sh").read_text(), re.MULTILINE)
     return checks.Settings(
         **given,
         conda_version=version and version.group(1),
+        seconds_per_row=seconds_per_row,
         project_dir=str(PROJECT),
         run_dir=os.fspath(config.run_dir),
     )
 
 
-def _problems(config, mode, every_file=False, jobs=None):
+def _problems(config, mode, every_file=False, jobs=None, seconds_per_row=None):
     """Each problem as (fatal, line): of config.py, and of driver.pbs where it matters."""
-    settings = _settings(config)
+    settings = _settings(config, seconds_per_row)
     found = checks.check(settings, submitting=mode == "blocks", typed=True)
     lines = [(p.fatal, f"{_in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
     inside = "PBS_JOBID" in os.environ
@@ -152,7 +154,10 @@ def _problems(config, mode, every_file=False, jobs=None):
         found = []
         if every_file or mode == "job":
             job = driver._replace(jobs=jobs, nodes_per_task=settings.nodes_per_task)
-            found += checks.check(job, submitting=inside or jobs is not None)
+            ours = ("workers_per_gpu", "rows_per_task", "seconds_per_row")  # checked in config.py
+            job = job._replace(**{name: getattr(settings, name) for name in ours})
+            of_job = checks.check(job, submitting=inside or jobs is not None)
+            found += [p for p in of_job if p.name not in ours]
         found += checks.check_driver(driver, settings, from_driver=inside and mode == "blocks")
         for p in found:
             where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
@@ -182,7 +187,7 @@ def _refuse(problems):
 
 def _check(config, mode, ensemble, jobs):
     """Everything that this machine can show before a node hour is spent."""
-    problems = _problems(config, mode, every_file=True, jobs=jobs)
+    problems = _problems(config, mode, every_file=True, jobs=jobs, seconds_per_row=ensemble.seconds_per_row())
     try:
         ensemble.plan()
         rows = f"{_count(ensemble.total, 'row')} in {ensemble.inputs_file}, {ensemble.done} of them done"

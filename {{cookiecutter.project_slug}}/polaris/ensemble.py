@@ -21,7 +21,7 @@ import traceback
 from array import array
 from bisect import bisect_left
 from collections import deque
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
@@ -275,6 +275,14 @@ class Ensemble:
                     continue  # no whole row
                 if key_of(row) in self.keys:
                     yield {**row, **{name: _number(fields[name]) for name in self.outputs}}
+
+    def seconds_per_row(self):
+        """The mean time of the first thousand results, s; None where there are none."""
+        with contextlib.suppress(OSError), open(self.results_file, encoding="utf-8", newline="") as file:
+            took = [_number(row.get("seconds") or "") for row in islice(csv.DictReader(file), 1000)]
+            took = [seconds for seconds in took if isinstance(seconds, float)]
+            return sum(took) / len(took) if took else None
+        return None
 
     def log(self, event, **about):
         """Note an event of this run in runs.jsonl, for the report: one JSON object a line."""

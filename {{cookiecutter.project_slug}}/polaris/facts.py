@@ -106,6 +106,10 @@ NOT_FOR_USERS = re.compile(r"small|medium|large|backfill-.*")  # prod routes int
 SHORTEST_MARGIN = 120  # seconds before the end of a walltime in which no task starts, unless set
 LARGE_JOBS_WAIT = 476  # nodes; a larger job may never find that many working at once
 
+# --- the submit side: run.py and Parsl's interchange (measured, see the template's README) -------
+TASKS_PER_SECOND = 1000  # that one of it hands out with ease, however many workers there are
+ROWS_PER_SECOND = 10_000  # that it hands out in groups, and records
+
 # --- accounts, file systems, software ------------------------------------------------------------
 PLACEHOLDER = "YOURPROJECT"  # as on the page; no job can be charged to it
 FILESYSTEMS = {"home": (), "eagle": ("/eagle", "/lus/eagle")}  # and the folders that only Polaris has

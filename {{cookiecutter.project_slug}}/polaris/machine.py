@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -97,6 +98,30 @@ def monitoring():
 
     name = Path(__file__).resolve().parent.parent.name
     return MonitoringHub(workflow_name=name, resource_monitoring_interval=30)  # seconds; it lies in run_dir
+
+
+def packed_environment():
+    """Pack this Python's environment into one file beside it, unless that is newer than all of its packages.
+
+    Returns the shell text by which a block's nodes use it; "" where it cannot be packed, which is said.
+    """
+    venv, script = Path(sys.prefix), Path(__file__).resolve().parent / "local_environment.sh"
+    packed, new = venv.with_name(f"{venv.name}.tar.gz"), venv.with_name(f"{venv.name}.{os.getpid()}.tar.gz")
+    parts = [venv / "ready", *venv.glob("lib/python*/site-packages")]
+    try:
+        installed = max(part.stat().st_mtime for part in parts)
+        if not packed.exists() or packed.stat().st_mtime <= installed:
+            print(f"packing the environment, once: {packed}", file=sys.stderr, flush=True)
+            try:
+                with tarfile.open(new, "w:gz", compresslevel=1) as tar:
+                    tar.add(venv, arcname=".")
+                os.replace(new, packed)
+            finally:
+                new.unlink(missing_ok=True)
+    except OSError as error:
+        print(f"{error.filename or new}: {error.strerror}: the environment is not packed", file=sys.stderr)
+        return ""
+    return f"; source {script} {packed}"
 
 
 def gpus():

@@ -46,7 +46,7 @@ ADVICE = {  # what to do about a large part of PARTS
     "unfinished": "was spent on tasks that were cut off: shorter ones, or a larger margin, lose less",
     "never a task": "was of workers that never had a task: fewer nodes, more tasks, or see what failed",
 }
-LONGEST_FIRST = "; or the longest tasks first in the input: one took {longest}, a typical one {typical:.3g} s"
+LONGEST_FIRST = "; or longest_first in config.py: one took {longest}, a typical one {typical:.3g} s"
 
 
 def advice(run):

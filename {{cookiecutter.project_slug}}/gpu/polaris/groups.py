@@ -13,12 +13,12 @@ from parsl.app.errors import RemoteExceptionWrapper, wrap_error
 from parsl.data_provider.files import File
 from parsl.serialize import deserialize, serialize
 
+from . import facts
 from .blocks import SAME_EVERY_TIME
 from .ensemble import one_line
 
 SHORT = 0.1  # seconds; rows that take longer are tasks of their own: handing one out is a hundredth of that
 TARGET = 1.0  # seconds that a group is to take
-RATE = 1000  # tasks a second that the submit side hands out with ease, however many workers there are
 MOST = 500  # rows in a group
 MOST_ROWS_OUT = 50_000  # rows in flight, where they go out in groups
 ENOUGH = 20  # rows that tell how long the others will take
@@ -46,7 +46,8 @@ class Groups:
         self.thread = threading.get_ident()
         self.submit = dfk.submit
         # With many workers even tasks of a second come faster than they can be handed out.
-        self.short, self.target = max(SHORT, workers / RATE), max(TARGET, 2 * workers / RATE)
+        shortest = workers / facts.TASKS_PER_SECOND
+        self.short, self.target = max(SHORT, shortest), max(TARGET, 2 * shortest)
         self.mean, self.known = 0.0, 0
 
     def learn(self, seconds):

@@ -1,0 +1,110 @@
+"""How many tasks a second one submit side hands out: `.venv/bin/python benchmarks/scale.py [NODES...]`, ten minutes.
+
+Real worker pools of Parsl, four workers each, as nodes of one block on the tests' stand-in for PBS; empty tasks
+through the engine of a generated project, each a Parsl task of its own. For each number of nodes it prints what
+the two processes of the submit side (run.py and Parsl's interchange) use of the CPU for a task, and fits
+a + b x nodes to both (b no less than 0). Here workers and submit side share this machine's cores, which is the
+measured rate; on Polaris the two processes have a core each, and the busier one saturates first: the table at the
+end is that model, not a run of that size.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+
+from project import ready  # noqa: E402
+
+NODES = (1, 4, 16, 48, 96)  # 96: about 600 processes and 10 GB
+
+CHILD = """
+import json, os, sys, time
+import parsl
+import config
+from polaris import blocks, ensemble
+nodes, tasks = map(int, sys.argv[1:])
+config.account, config.walltime, config.nodes_per_block = "MyProj", "1:00:00", nodes
+config.queue = "preemptable" if nodes < 10 else "prod"
+
+@parsl.python_app
+def nothing(x, seconds=0):
+    import time
+    time.sleep(seconds)
+    return {"y": x}
+
+class NoView:
+    def update(self, run, last=False): pass
+
+def cpu(pid):
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+with open("bench.csv", "w") as file:
+    file.write("x\\n" + "".join(f"{i}\\n" for i in range(tasks)))
+dfk = parsl.load(config.fresh_config("blocks"))
+executor = dfk.executors["htex"]
+while len(executor.connected_managers()) < nodes:
+    time.sleep(0.5)
+for future in [nothing(i, 0.1) for i in range(8 * nodes)]:  # until every worker is there
+    future.result()
+watched = blocks.Blocks(dfk, "blocks", None)
+list(watched.failed_tries())
+run = ensemble.Ensemble("bench.csv", {"x": int}, ("y",), lambda row: nothing(row["x"]), "bench-scale")
+run.hold("blocks"); run.plan(); run.log("start")
+begun, mine, its = time.perf_counter(), time.process_time(), cpu(executor.interchange_proc.pid)
+run.run(NoView(), max(ensemble.WINDOW, 4 * watched.workers), watched)
+took = time.perf_counter() - begun
+mine, its = time.process_time() - mine, cpu(executor.interchange_proc.pid) - its
+run.let_go()
+assert run.done == tasks, run.text()
+print("MEASURED", json.dumps([tasks / took, 1e3 * mine / tasks, 1e3 * its / tasks]), flush=True)
+watched.abandon()
+os._exit(0)
+"""
+
+
+def one(project, nodes):
+    """One block of that many nodes: [tasks a second here, ms of CPU a task of run.py, of the interchange]."""
+    from pbs.server import PBS
+
+    (project / "bench_scale.py").write_text(CHILD)
+    with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=nodes, kill_delay=1) as pbs:
+        command = "rm -rf runinfo bench-scale; source activate.sh && exec python bench_scale.py "
+        command += f"{nodes} {max(3000, 100 * nodes)}"
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=project, env=pbs.env(), capture_output=True, text=True, timeout=590
+        )
+    if "MEASURED" not in done.stdout:
+        sys.exit(done.stdout + done.stderr)
+    return json.loads(done.stdout.split("MEASURED")[1].split("\n")[0])
+
+
+def main(*sizes, rounds=2):
+    project, points = ready(), []
+    print(f"{'nodes':>5} {'workers':>8} {'tasks/s here':>13} {'run.py, ms a task':>18} {'interchange':>12}")
+    for nodes in sorted(sizes or NODES) * rounds:
+        rate, mine, its = one(project, nodes)
+        points.append((nodes, mine, its))
+        print(f"{nodes:5} {4 * nodes:8} {rate:13,.0f} {mine:18.3f} {its:12.3f}", flush=True)
+    fits = []
+    for name, costs in zip(("run.py", "interchange"), list(zip(*points, strict=True))[1:], strict=True):
+        slope, start = statistics.linear_regression([nodes for nodes, *_ in points], costs)
+        if slope < 0:
+            slope, start = 0.0, statistics.fmean(costs)
+        fits.append((start, slope))
+        print(f"{name}: {start:.3f} ms + {1e3 * slope:.2f} us x nodes")
+    print(
+        f"\n{'nodes':>5} {'workers':>8} {'saturates at, tasks/s':>22} {'shortest task that keeps all busy, s':>37}"
+    )
+    for nodes in (10, 100, 496):
+        rate = 1e3 / max(start + slope * nodes for start, slope in fits)
+        print(f"{nodes:5} {4 * nodes:8} {rate:22,.0f} {4 * nodes / rate:37.2f}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
