@@ -4,6 +4,7 @@ A block of one node on the tests' stand-in for PBS, the environment where it lie
 library between the programs and the C library (LD_PRELOAD, needs cc) makes every open, stat and opendir below
 .venv/ take longer, as a file system that many nodes ask at once does. Prints the median seconds from qsub to the
 start of the first task. Where shared objects are loaded is not delayed, nor is reading: the real cost is larger.
+The node's SSD is this machine's memory (/dev/shm).
 """
 
 import json
@@ -77,8 +78,7 @@ def one(project, way, delay):
 
     (project / "bench_slow.py").write_text(CHILD)
     with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=1, kill_delay=1) as pbs:
-        scratch = Path(folder) / "scratch"
-        scratch.mkdir()
+        scratch = Path(tempfile.mkdtemp(dir="/dev/shm"))
         text = f"export LOCAL_SCRATCH={scratch} SLOW_BELOW={project}/.venv/ SLOW_US={round(1000 * delay)}\n"
         if delay:
             text += f"export LD_PRELOAD={project.parent}/slow.so\n"
@@ -87,6 +87,7 @@ def one(project, way, delay):
             ["bash", "-c", f"rm -rf runinfo; source activate.sh && exec python bench_slow.py {way}"],
             cwd=project, env=pbs.env(), capture_output=True, text=True, timeout=300,
         )  # fmt: skip
+        shutil.rmtree(scratch)
         (submitted,) = [when for command, _, when in pbs.calls() if command == "qsub"]
     if "MEASURED" not in done.stdout:
         sys.exit(done.stdout + done.stderr)
