@@ -7,6 +7,7 @@ PBSCluster; the others run locally, which spares them that. What is measured:
     first        seconds from the start of the configuration to the first result
     empty        empty tasks a second, after that
     bash         tasks a second that start a shell command, `true`
+    1 ms         tasks a second that sleep so long
     1 MB         tasks a second that take 1 MB and give it back
     busy         share of the workers' time that tasks of 1 s, 0.1 s, 0.01 s filled, from first start to last end
     CPU          microseconds of the submitting process, for each empty task
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SLUG = "{{cookiecutter.project_slug}}"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
+from pbs.server import PBS  # noqa: E402
 from project import ready  # noqa: E402
 
 COMMON = """
@@ -80,6 +82,7 @@ def measure(submit, results, logs=None):
         found |= {"log bytes": (size_now - size) / TASKS, "files": (files_now - files) / TASKS}
         found |= {"node bytes": node_bytes, "node files": node_files}
     found["bash"] = rate(submit, results, command, range(TASKS // 10))
+    found["1 ms"] = rate(submit, results, nap, [0.001] * TASKS)
     found["1 MB"] = rate(submit, results, same, [bytes([i]) * 1_000_000 for i in range(100)])
     for seconds, number in ((1.0, 24), (0.1, 120), (0.01, 800)):
         found[f"busy {seconds:g} s"] = filled(results([submit(nap, seconds) for _ in range(number)]))
@@ -191,8 +194,6 @@ PARALLEL = "GNU parallel"
 
 def one(way, project, tasks):
     """Run one way once; returns its figures."""
-    from pbs.server import PBS
-
     script = project / f"bench_{way}.py"
     script.write_text(WAYS[way])
     with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=1, kill_delay=1) as pbs:
@@ -230,24 +231,44 @@ def sweeper(project, work):
     shutil.rmtree(project / "results", ignore_errors=True)
 
 
-def sweep(project, rows=None):
-    """Run it, on (temperature, sweeps) pairs or what is there; returns its seconds and memory, MB."""
+def sweep(project, rows=None, nodes=None):
+    """Run it, on (temperature, sweeps) pairs or what is there; returns its seconds and memory, MB.
+
+    nodes: of a block on the stand-in for PBS; None: in mode local."""
     if rows is not None:
         with open(project / "inputs" / "bench.csv", "w") as file:
             file.write("temperature,size,sweeps,seed\n")
             file.writelines(f"{temperature},16,{sweeps},1\n" for temperature, sweeps in rows)
     start = time.perf_counter()
-    command = "source activate.sh && python bench_run.py --mode local inputs/bench.csv"
-    done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True)
+    command = "source activate.sh && exec python bench_run.py inputs/bench.csv --mode "
+    if nodes:
+        config = (project / "config.py").read_text()
+        (project / "config.py").write_text(
+            config.replace("nodes_per_block = 1", f"nodes_per_block = {nodes}")
+        )
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            PBS(folder, home=folder, nodes=nodes, kill_delay=1) as pbs,
+        ):
+            done = said(["bash", "-c", command + "blocks"], project, pbs.env())
+        (project / "config.py").write_text(config)
+    else:
+        done = said(["bash", "-c", command + "local"], project)
+    return time.perf_counter() - start, int(done.split("MAXRSS ")[1])
+
+
+def said(command, folder, env=None):
+    """What a command prints; it must end with 0."""
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return time.perf_counter() - start, int(done.stdout.split("MAXRSS ")[1])
+    return done.stdout
 
 
-def through_run_py(project, rows, milliseconds):
+def through_run_py(project, rows, milliseconds, nodes=None):
     """Rows through run.py, then once more: rows a second between the first start and the last end, seconds of
     the whole run and of the one that finds all rows done, and the memory of run.py, MB."""
     sweeper(project, f"time.sleep({milliseconds / 1000})" if milliseconds else "pass")
-    took, memory = sweep(project, ((i / 100, 20) for i in range(rows)))
+    took, memory = sweep(project, ((i / 100, 20) for i in range(rows)), nodes)
     again, _ = sweep(project)
     with open(project / "results" / "tasks.csv", newline="") as file:
         spans = [(float(row["started"]), float(row["ended"])) for row in csv.DictReader(file)]
@@ -256,18 +277,18 @@ def through_run_py(project, rows, milliseconds):
 
 
 def tail(project, longest_first):
-    """120 rows of 0.1 s, then four of 2 s: (share of the workers' time in the report's tail, seconds of all)."""
+    """120 rows of 0.1 s, then one of 4 s: (share of the workers' time in the report's tail, seconds of all)."""
     sweeper(project, "time.sleep(sweeps / 1000)")
     text = (project / "config.py").read_text()
     (project / "config.py").write_text(
         text.replace("longest_first = None", f"longest_first = {longest_first!r}")
     )
-    took, _ = sweep(project, ((i / 100, 100 if i < 120 else 2000) for i in range(124)))
+    took, _ = sweep(project, ((i / 100, 100 if i < 120 else 4000) for i in range(121)))
     (project / "config.py").write_text(text)
-    read = "from pathlib import Path; from polaris import record; print(list(record.read(Path('results')).values())[-1].shares[record.TAIL])"
-    python = project / ".venv" / "plain" / "bin" / "python"
-    said = subprocess.run([python, "-c", read], cwd=project, capture_output=True, text=True, check=True)
-    return float(said.stdout), took
+    read = "from pathlib import Path; from polaris import record; "
+    read += "print(list(record.read(Path('results')).values())[-1].shares[record.TAIL])"
+    share = said([project / ".venv" / "plain" / "bin" / "python", "-c", read], project)
+    return float(share), took
 
 
 def generation(project, rounds):
@@ -333,19 +354,27 @@ def main(tasks=3000, rounds=3, long=False):
                 cell += " ({:.2f}, {:.2f}-{:.2f})".format(*shown[1:])
             cells.append(f"{cell:>25}")
         print(f"{name:11}" + "".join(cells))
-    page = statistics.median(found[("page", "empty")])
-    print("\nthrough run.py, --mode local, short rows in groups:")
+    page, page_ms = (statistics.median(found[("page", name)]) for name in ("empty", "1 ms"))
+    print("\nthrough run.py, short rows in groups:")
     through = {}
-    for rows, milliseconds in ((10_000, 0), (10_000, 1), (100_000, 0), *(((1_000_000, 0),) if long else ())):
-        rate, whole, again, memory = through[rows, milliseconds] = through_run_py(project, rows, milliseconds)
+    sweeps = [
+        (10_000, 0, None),
+        (100_000, 0, None),
+        (100_000, 1, 8),
+        *([(1_000_000, 0, None)] if long else []),
+    ]
+    for rows, milliseconds, nodes in sweeps:
+        measured = through_run_py(project, rows, milliseconds, nodes)
+        rate, whole, again, memory = through[rows, milliseconds] = measured
+        where = f"a block of {nodes} nodes" if nodes else "mode local"
         print(
-            f"{rows:>9,} rows of {milliseconds} ms: {rate:,.0f} rows/s ({rate / page:.1f} x the page's empty tasks), "
-            f"{whole:.1f} s in all; again with nothing to do {again:.1f} s; {memory} MB",
+            f"{rows:>9,} rows of {milliseconds} ms, {where}: {rate:,.0f} rows/s, {whole:.1f} s in all; "
+            f"again with nothing to do {again:.1f} s; {memory} MB",
             flush=True,
         )
     before, after = tail(project, None), tail(project, "sweeps")
     print(
-        f"120 rows of 0.1 s, then four of 2 s: tail {before[0]:.1%} of the workers' time, {before[1]:.1f} s in all;"
+        f"120 rows of 0.1 s, then one of 4 s: tail {before[0]:.1%} of the workers' time, {before[1]:.1f} s in all;"
     )
     print(f"with longest_first = 'sweeps': tail {after[0]:.1%}, {after[1]:.1f} s")
     print(f"a bake without the environment {bake:.2f} s; run.py --check {check:.2f} s")
@@ -355,7 +384,7 @@ def main(tasks=3000, rounds=3, long=False):
         ("empty tasks a second, single", compared(found, "generated", "empty")[1], 2.5, True),
         ("empty rows a second, through run.py", through[10_000, 0][0] / page, 2.5, True),
         ("empty tasks a second, to Dask's", compared(found, "generated", "empty", "Dask")[1], 1.5, True),
-        ("1 ms rows a second, to its empty tasks", through[10_000, 1][0] / page, 20, True),
+        ("1 ms rows a second, through run.py", through[100_000, 1][0] / page_ms, 20, True),
         ("first result", compared(found, "generated", "first")[1], 0.5, False),
         ("log bytes a task", compared(found, "generated", "log bytes")[1], 0.1, False),
         ("busy share of 1 s tasks", compared(found, "generated", "busy 1 s")[0], 0.98, True),
