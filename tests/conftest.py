@@ -103,6 +103,14 @@ def results(project, name="results.csv"):
         return list(csv.DictReader(file))
 
 
+def starts_locally(project, scratch, program):
+    """local_environment = True, nodes whose SSD is that folder, and tasks that tell which environment they have."""
+    edit(project, "config.py", "local_environment = False", "local_environment = True")
+    edit(project, program, '"device": device', '"device": __import__("sys").prefix')
+    with open(project / "activate.sh", "a") as file:
+        file.write(f"export LOCAL_SCRATCH={scratch}\n")
+
+
 def runs_an_executable(project, app):
     """Do to run.py what its comments say for a program of the user's own, started by that bash app."""
     for old, new in (

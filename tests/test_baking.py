@@ -11,7 +11,8 @@ from conftest import QUESTIONS, ROOT, run, tool, user_env
 BOTH = """
     .gitignore README.md activate.sh apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
-    polaris/__init__.py polaris/blocks.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py polaris/machine.py
+    polaris/__init__.py polaris/blocks.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py
+    polaris/local_environment.sh polaris/machine.py
     polaris/record.py polaris/report.py polaris/views.py
 """.split()
 FILES = {
@@ -175,3 +176,17 @@ def test_crufts_temporary_renders_create_no_environment(tmp_path):
     done = run([tool("cruft"), "diff"], project, env=env)
     assert "retries = 3" in done.stdout, done.stdout
     assert "1/4" not in done.stdout and "Your project" not in done.stdout
+
+
+def test_the_readme_tells_the_shortest_tasks_by_the_figures_that_the_checks_use(bake):
+    project = bake().project_path
+    code = "from polaris import facts as f; print(f.GPUS_PER_NODE, f.TASKS_PER_SECOND, f.ROWS_PER_SECOND)"
+    gpus, tasks, rows = map(int, run([sys.executable, "-c", code], project).stdout.split())
+    table = re.findall(
+        r"^\| (\d+) \| ([\d,]+) \| ([\d.]+) s \| ([\d.]+) s \|$", (project / "README.md").read_text(), re.M
+    )
+    assert [int(nodes) for nodes, *_ in table] == [10, 100, 496]
+    for nodes, workers, alone, grouped in table:
+        assert int(workers.replace(",", "")) == int(nodes) * gpus
+        assert float(alone) == pytest.approx(int(nodes) * gpus / tasks, rel=0.02)
+        assert float(grouped) == pytest.approx(int(nodes) * gpus / rows, rel=0.02)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import ROOT, edit, results, run, runs_an_executable, tool, user, user_env
+from conftest import ROOT, edit, results, run, runs_an_executable, starts_locally, tool, user, user_env
 from pbs.server import PBS
 
 pytestmark = pytest.mark.slow
@@ -170,6 +170,17 @@ def test_qsub_splits_the_nodes_of_the_job_among_tasks(polaris_mpi, nodes_per_tas
     before = len(case.pbs.ranks())
     ended, log = case.qsub()
     assert ended["Exit_status"] == 0 and "nothing to do" in log and len(case.pbs.ranks()) == before
+
+
+def test_ranks_start_from_their_nodes_copy_of_the_environment(polaris_mpi, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    case = polaris_mpi(nodes=2, nodes_per_task=2).rows(2)
+    starts_locally(case.project, scratch, "ising.py")
+    ended, log = case.qsub()
+    assert ended["Exit_status"] == 0, log
+    (copy,) = scratch.iterdir()
+    assert {row["device"] for row in results(case.project)} == {str(copy)}
 
 
 def test_blocks_split_theirs(polaris_mpi):

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import Terminal, edit, results, run, sweep, user
+from conftest import Terminal, edit, results, run, starts_locally, sweep, user
 
 pytestmark = pytest.mark.slow
 
@@ -128,19 +128,11 @@ def test_a_driver_job_submits_blocks_to_another_queue(polaris, pbs):
     assert len(results(project)) == 8
 
 
-def starts_locally(project, scratch):
-    """local_environment = True, nodes whose SSD is that folder, and tasks that tell which environment they have."""
-    edit(project, "config.py", "local_environment = False", "local_environment = True")
-    edit(project, "apps.py", '"device": device', '"device": __import__("sys").prefix')
-    with open(project / "activate.sh", "a") as file:
-        file.write(f"export LOCAL_SCRATCH={scratch}\n")
-    sweep(project, 16, sweeps=600)
-
-
 def test_each_node_starts_from_its_own_copy_of_the_environment(polaris, pbs, tmp_path, ready):
     project, scratch = polaris(), tmp_path / "scratch"
     scratch.mkdir()
-    starts_locally(project, scratch)
+    starts_locally(project, scratch, "apps.py")
+    sweep(project, 16, sweeps=600)
     done = user(project, "python run.py --mode blocks", pbs)
     assert done.returncode == 0 and "packing the environment, once" in done.stdout, done.stdout
     (copy,) = scratch.iterdir()  # whole, and nothing half unpacked beside it
@@ -157,7 +149,8 @@ def test_each_node_starts_from_its_own_copy_of_the_environment(polaris, pbs, tmp
 
 def test_a_node_that_cannot_unpack_the_environment_costs_nothing_but_time(polaris, pbs, tmp_path, ready):
     project = polaris()
-    starts_locally(project, tmp_path / "no-such-disk")
+    starts_locally(project, tmp_path / "no-such-disk", "apps.py")
+    sweep(project, 8)
     job = user(project, "qsub driver.pbs", pbs).stdout.strip()
     assert pbs.wait(job, timeout=90)["Exit_status"] == 0
     assert {row["device"] for row in results(project)} == {str(ready[0] / ".venv" / "plain")}
