@@ -283,7 +283,7 @@ def test_a_large_tail_becomes_advice(project, tmp_path):
     folder.task(9, 100)
     folder.shares()
     page = reported(project, folder)
-    assert "workers had nothing left to start" in page and "the longest tasks first" in page
+    assert "workers had nothing left to start" in page and "longest_first in config.py" in page
     assert "starting workers" not in page
 
 

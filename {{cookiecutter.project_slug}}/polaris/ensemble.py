@@ -14,8 +14,10 @@ import math
 import os
 import queue
 import re
+import shutil
 import signal
 import socket
+import tempfile
 import time
 import traceback
 from array import array
@@ -32,7 +34,8 @@ RECORD = (
     "run", "line", "app", "try", "submitted", "started", "ended", "block", "host", "gpu", "worker", "cores",
     "status", "cause",
 )  # fmt: skip
-CLASSES = 8  # into which rows are put by what they cost, where the longest are to go first
+CLASSES = 8  # of rows with about the same work, where the longest are to go first
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 BEAT = 10  # seconds between signs of life in the lock file
 TICK = 0.5  # seconds between looks at signals and views while nothing ends
 
@@ -51,15 +54,18 @@ class Refused(Exception):
 
 
 # --- the input -----------------------------------------------------------------------------------
-def read_rows(path, columns, problems=None):
+def read_rows(path, columns, problems=None, copy=None):
     """Yield (line number, {column: value}) of a CSV file with at least the given columns.
 
     columns: {name: int, float or str}. A malformed line is appended to `problems` as one line that
-    names file, line and column, or raised as Refused where there is no such list.
+    names file, line and column, or raised as Refused where there is no such list. copy: an open copy of
+    the file, which is read in its place.
     """
     problem = _raise if problems is None else problems.append
     try:
-        file = open(path, encoding="utf-8-sig", newline="")
+        if copy is not None:
+            copy.seek(0)
+        file = open(os.dup(copy.fileno()) if copy else path, encoding="utf-8-sig", newline="")
     except OSError as error:
         problem(f"{path}: {error.strerror}")
         return
@@ -108,7 +114,7 @@ def _raise(line):
 
 def _value(text, kind):
     text = text.strip()
-    if kind is int and not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+    if kind is int and not WHOLE.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is not a whole number")
     if kind is float:
         try:
@@ -177,21 +183,28 @@ class Ensemble:
         self.around = []  # lines about workers and blocks, from whoever watches them
         self.start = time.monotonic()
         self.holding = False
+        self.copy = None  # of the input, in a file without a name
         self.strangers = 0  # rows of results.csv that the input no longer has
 
     def plan(self):
         """Read the input and what is there of the results; raise Refused with every problem of either.
 
-        Where this run holds the folder, what a killed run left half written is cut off first.
+        Where this run holds the folder, what a killed run left half written is cut off first, and the input
+        is copied: edits of it are for the next run.
         """
         problems = []
+        if self.holding:
+            with contextlib.suppress(OSError), open(self.inputs_file, "rb") as file:  # said by read_rows
+                copy = tempfile.TemporaryFile(dir=self.folder)
+                shutil.copyfileobj(file, copy)
+                self.copy = copy
         name = self.longest_first
         if name is not None and self.inputs.get(name) not in (int, float):
             numbers = ", ".join(column for column, kind in self.inputs.items() if kind is not str)
             wrong = f"is no column of numbers: {numbers}, or None"
             problems.append(f"config.py: longest_first = {name!r}: {wrong}")
         keys, done = Keys(), Keys()
-        for _, row in read_rows(self.inputs_file, self.inputs, problems):
+        for _, row in self._rows(problems):
             keys.add(key_of(row))
             if len(problems) > 20:
                 break
@@ -199,7 +212,7 @@ class Ensemble:
         repeated = keys.twice()
         if repeated and not problems:
             first = {}
-            for line, row in read_rows(self.inputs_file, self.inputs):
+            for line, row in self._rows():
                 key = key_of(row)
                 if key in repeated and first.setdefault(key, line) != line:
                     problems.append(f"{self.inputs_file} line {line}: repeats line {first[key]}")
@@ -218,8 +231,11 @@ class Ensemble:
         if problems:
             more = [f"{self.inputs_file}: and more"] if len(problems) > 20 else []
             raise Refused("\n".join(problems[:20] + more))
-        self.keys, self.done_before = keys, done
+        self.keys, self.done_before = keys if self.strangers else None, done
         self.total, self.done, self.failed = len(keys), len(self.done_before), 0
+
+    def _rows(self, problems=None):
+        return read_rows(self.inputs_file, self.inputs, problems, self.copy)
 
     @property
     def ended(self):
@@ -273,7 +289,7 @@ class Ensemble:
                     row = {name: _value(fields[name], kind) for name, kind in self.inputs.items()}
                 except (AttributeError, ValueError):
                     continue  # no whole row
-                if key_of(row) in self.keys:
+                if self.keys is None or key_of(row) in self.keys:
                     yield {**row, **{name: _number(fields[name]) for name in self.outputs}}
 
     def seconds_per_row(self):
@@ -350,8 +366,9 @@ class Ensemble:
 
     def _missing(self):
         """Yield (line, row) of every row that has no result yet."""
-        for line, row in read_rows(self.inputs_file, self.inputs):
-            if (key := key_of(row)) not in self.done_before and key in self.keys:
+        some_done = len(self.done_before) > 0
+        for line, row in self._rows():
+            if not some_done or key_of(row) not in self.done_before:
                 yield line, row
 
     def _missing_longest_first(self):
@@ -360,13 +377,18 @@ class Ensemble:
         if name is None:
             yield from self._missing()
             return
-        costs = sorted(array("d", (row[name] for _, row in self._missing())), reverse=True)
+        costs = sorted((row[name] for _, row in self._missing()), reverse=True)
+        least = costs[-1]
+        total, work, reached, cuts = sum(cost - least for cost in costs), 0.0, 0, []
+        for cost in costs:  # each class has about as much to do, so a few long rows are one of their own
+            work += cost - least
+            if cost > least and CLASSES * work > (reached + 1) * total:
+                cuts.append(cost)
+                reached = int(CLASSES * work / total)
         above = math.inf
-        for i in range(1, CLASSES + 1):
-            least = costs[max(0, len(costs) * i // CLASSES - 1)] if costs and i < CLASSES else -math.inf
-            if least < above:
-                yield from ((line, row) for line, row in self._missing() if least <= row[name] < above)
-                above = least
+        for cut in (*cuts, -math.inf):
+            yield from ((line, row) for line, row in self._missing() if cut <= row[name] < above)
+            above = cut
 
     def _next_task(self, rows, again, groups, size, more):
         """Submit the next row, or up to `size` of them: (future or None, its items, are rows left)."""

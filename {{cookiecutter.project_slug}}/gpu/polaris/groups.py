@@ -22,6 +22,7 @@ TARGET = 1.0  # seconds that a group is to take
 MOST = 500  # rows in a group
 MOST_ROWS_OUT = 50_000  # rows in flight, where they go out in groups
 ENOUGH = 20  # rows that tell how long the others will take
+WAITED_FOR = (Future, File)  # among the arguments of a task, by Parsl
 NOT_GROUPED = ("inputs", "outputs", "stdout", "stderr", "parsl_resource_specification")  # handled by Parsl
 
 
@@ -78,7 +79,7 @@ class Groups:
 
     def _caught(self, func, app_args, app_kwargs, **options):
         alone = options.get("cache") or options.get("join") or not app_kwargs.keys().isdisjoint(NOT_GROUPED)
-        waits = any(isinstance(argument, Future | File) for argument in (*app_args, *app_kwargs.values()))
+        waits = any(isinstance(value, WAITED_FOR) for value in (*app_args, *app_kwargs.values()))
         if alone or waits or threading.get_ident() != self.thread:
             return self.submit(func, app_args=app_args, app_kwargs=app_kwargs, **options)
         return Call(func, app_args, app_kwargs, options)
