@@ -360,7 +360,7 @@ def main(tasks=3000, rounds=3, long=False):
     sweeps = [
         (10_000, 0, None),
         (100_000, 0, None),
-        (100_000, 1, 8),
+        (200_000, 1, 8),
         *([(1_000_000, 0, None)] if long else []),
     ]
     for rows, milliseconds, nodes in sweeps:
@@ -384,7 +384,7 @@ def main(tasks=3000, rounds=3, long=False):
         ("empty tasks a second, single", compared(found, "generated", "empty")[1], 2.5, True),
         ("empty rows a second, through run.py", through[10_000, 0][0] / page, 2.5, True),
         ("empty tasks a second, to Dask's", compared(found, "generated", "empty", "Dask")[1], 1.5, True),
-        ("1 ms rows a second, through run.py", through[100_000, 1][0] / page_ms, 20, True),
+        ("1 ms rows a second, through run.py", through[200_000, 1][0] / page_ms, 20, True),
         ("first result", compared(found, "generated", "first")[1], 0.5, False),
         ("log bytes a task", compared(found, "generated", "log bytes")[1], 0.1, False),
         ("busy share of 1 s tasks", compared(found, "generated", "busy 1 s")[0], 0.98, True),

@@ -34,7 +34,7 @@ RECORD = (
     "run", "line", "app", "try", "submitted", "started", "ended", "block", "host", "gpu", "worker", "cores",
     "status", "cause",
 )  # fmt: skip
-CLASSES = 8  # of rows with about the same work, where the longest are to go first
+CLASSES = 8  # of rows by what they cost, where the longest are to go first
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 BEAT = 10  # seconds between signs of life in the lock file
 TICK = 0.5  # seconds between looks at signals and views while nothing ends
@@ -377,16 +377,13 @@ class Ensemble:
         if name is None:
             yield from self._missing()
             return
-        costs = sorted((row[name] for _, row in self._missing()), reverse=True)
-        least = costs[-1]
-        total, work, reached, cuts = sum(cost - least for cost in costs), 0.0, 0, []
-        for cost in costs:  # each class has about as much to do, so a few long rows are one of their own
-            work += cost - least
-            if cost > least and CLASSES * work > (reached + 1) * total:
-                cuts.append(cost)
-                reached = int(CLASSES * work / total)
+        least, most = math.inf, -math.inf
+        for _, row in self._missing():
+            least, most = min(least, row[name]), max(most, row[name])
         above = math.inf
-        for cut in (*cuts, -math.inf):
+        # Each class down to half the cost of the one before: a few long rows are one of their own.
+        cuts = {least + (most - least) / 2**i for i in range(1, CLASSES)}
+        for cut in (*sorted(cuts, reverse=True), -math.inf):
             yield from ((line, row) for line, row in self._missing() if cut <= row[name] < above)
             above = cut
 
