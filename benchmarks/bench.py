@@ -338,6 +338,7 @@ def main(tasks=3000, rounds=3):
     for name in ("config.py", "driver.pbs"):
         text = (project / name).read_text()
         (project / name).write_text(text.replace("YOURPROJECT", "MyProj").replace("debug", "preemptable"))
+    shutil.rmtree(project / "results", ignore_errors=True)  # of a benchmark that was stopped
     bake, check = generation(project, rounds)
     found = rounds_of(project, tasks, rounds)
     print(
