@@ -345,7 +345,7 @@ def main(tasks=3000, rounds=3):
         f"\n{tasks} empty tasks, {rounds} rounds, {os.cpu_count()} cores; in brackets the ratio to the page:\n"
     )
     ways = [*WAYS, PARALLEL]
-    print(f"{'':11}" + "".join(f"{way:>25}" for way in ways))
+    print(f"{'':11}" + "".join(f"{way:>27}" for way in ways))
     for name in dict.fromkeys(name for _, name in found):
         cells = []
         for way in ways:
@@ -353,7 +353,7 @@ def main(tasks=3000, rounds=3):
             cell = f"{shown[0]:.4g}" if shown else "-"
             if shown[1:] and way != "page":
                 cell += " ({:.2f}, {:.2f}-{:.2f})".format(*shown[1:])
-            cells.append(f"{cell:>25}")
+            cells.append(f"{cell:>27}")
         print(f"{name:11}" + "".join(cells))
     page, page_ms = (statistics.median(found[("page", name)]) for name in ("empty", "1 ms"))
     print("\nthrough run.py, short rows in groups:")
