@@ -60,6 +60,9 @@ def test_check_warns_where_rows_are_too_short_for_so_many_workers(polaris, pbs):
     project = polaris(queue="prod", nodes="100")
     quiet = user(project, "python run.py --check", pbs)
     assert quiet.returncode == 0 and "would wait" not in quiet.stdout  # nothing was measured yet
+    few = "config.py line 18: nodes_per_block = 100: makes 400 workers for 44 rows: 356 of them would have nothing"
+    assert few in quiet.stdout and "(for example 11)" in quiet.stdout and "nothing to mend, " in quiet.stdout
+    sweep(project, 500)
     (project / "results").mkdir()
     header = "temperature,size,sweeps,seed,magnetization,magnetization_error,energy,energy_error,device,"
     rows = "".join(f"{i},16,9,1,0,0,0,0,CPU,here,,0-1,0.03,done\n" for i in range(5))
@@ -73,6 +76,18 @@ def test_check_warns_where_rows_are_too_short_for_so_many_workers(polaris, pbs):
     edit(project, "config.py", "rows_per_task = None", "rows_per_task = 2")
     fixed = user(project, "python run.py --check", pbs)
     assert "hands out 2,000" in fixed.stdout and "or set rows_per_task = None" in fixed.stdout
+    edit(project, "config.py", "rows_per_task = 2", "rows_per_task = 501")
+    refused(
+        user(project, "python run.py --check", pbs), "is not within 1-500; None: learnt (for example None)"
+    )
+    edit(project, "config.py", "rows_per_task = 501", "rows_per_task = None")
+    # Programs and cached apps are tasks of their own, as the last run noted.
+    (project / "results" / "runs.jsonl").write_text('{"run": 1, "time": 1, "event": "end", "alone": true}\n')
+    programs = user(project, "python run.py --check", pbs).stdout
+    assert (
+        "hands out 1,000 where each is a task of its own: give" in programs
+        and "rows_per_task" not in programs
+    )
     edit(project, "config.py", "local_environment = False", 'local_environment = "yes"')
     refused(
         user(project, "python run.py --check", pbs), "local_environment = 'yes': is neither True nor False"
@@ -208,7 +223,9 @@ def test_ctrl_c_on_a_terminal(project, presses):
         terminal.type("\x03")
         time.sleep(0.2)
     assert terminal.wait(30) == 130
-    assert "stopped by Ctrl-C" in terminal.seen and "python run.py goes on from here" in terminal.seen
+    assert "stopped by Ctrl-C" in terminal.seen and re.search(
+        r"python run.py.* goes on from here", terminal.seen
+    )
     assert "Traceback" not in terminal.seen
     done = len(results(project))
     assert done >= 3

@@ -407,7 +407,7 @@ def test_the_longest_tasks_go_first_where_a_column_tells(project):
     wrong = user(project, "python run.py --check")
     assert wrong.returncode == 2
     assert (
-        "longest_first = 'cost': is no column of numbers: temperature, size, sweeps, seed, or None"
+        "longest_first = 'cost': is no column of numbers; there are temperature, size, sweeps, seed; None: in"
         in wrong.stdout
     )
 

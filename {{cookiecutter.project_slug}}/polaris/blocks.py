@@ -243,7 +243,7 @@ class Blocks:
         self.next_sight = 0.0
         self.since = {}  # (block, state) -> when it was first seen so
         self.told = {}  # block -> what the run's log last said of it
-        self.worked = False
+        self.worked = self.seen_workers = False
 
     def about(self):
         """For the run's log: how large a block is, and the job that runs this."""
@@ -303,6 +303,8 @@ class Blocks:
         looked = answered(self.look)
         if looked is not None:
             run.around, seen = looked
+            if not self.seen_workers and any(about["workers"] for about in seen.values()):
+                self.seen_workers, run.start = True, time.monotonic()
             for block, about in seen.items():
                 if about != self.told.get(block):
                     run.log("block", block=block, **about)
@@ -350,7 +352,7 @@ class Blocks:
                 run.stop("no workers")
             run.at_once = True
         elif time.monotonic() > self.next_sight:
-            self.next_sight = time.monotonic() + 5
+            self.next_sight = time.monotonic() + (5 if self.seen_workers else 1)
             self.tell(run)
         if self.executor.stranded:
             answered(lambda: self._give_up_stranded(run))

@@ -28,6 +28,8 @@ class Settings(NamedTuple):
     workers_per_gpu: int | str | None = None
     cpu_affinity: str | None = None  # "list:24-31,56-63:...", one entry a worker
     rows_per_task: int | str | None = None
+    rows_alone: bool | None = None  # whether the last run had rows that cannot go into groups
+    rows: int | None = None  # of the input, that have no result yet
     nodes_per_task: int | str | None = None  # of an MPI program, as the next two
     ranks_per_node: int | str | None = None
     threads_per_rank: int | str | None = None  # hardware threads
@@ -72,7 +74,7 @@ def check(settings, *, submitting=False, ask=None, typed=False):
         if given is not None:
             text = isinstance(given, bool) or (typed and isinstance(given, str))
             if not re.fullmatch(r"0|[1-9][0-9]{0,5}", str(given)) or text:
-                mend = str(facts.SHORTEST_MARGIN) if name == "margin" else "1"
+                mend = {"margin": str(facts.SHORTEST_MARGIN), "rows_per_task": "None"}.get(name, "1")
                 problems.append(Problem(name, given, "is not a whole number from 0 to 999999", mend))
                 given = None
             settings = settings._replace(**{name: given if given is None else int(given)})
@@ -109,9 +111,9 @@ def check(settings, *, submitting=False, ask=None, typed=False):
     if settings.log_level is not None and settings.log_level not in levels:
         wrong = f"is no level of logs: {', '.join(levels)}"
         problems.append(Problem("log_level", settings.log_level, wrong, "WARNING"))
-    if settings.monitoring and importlib.util.find_spec("sqlalchemy") is None:
-        wrong = "needs more of Parsl: pip install 'parsl[monitoring,visualization]'"
-        problems.append(Problem("monitoring", settings.monitoring, wrong, "False"))
+    if settings.monitoring is True and importlib.util.find_spec("sqlalchemy") is None:
+        wrong = "needs more of Parsl: pip install 'parsl[monitoring,visualization]', or set it to False"
+        problems.append(Problem("monitoring", settings.monitoring, wrong))
     order = {name: i for i, name in enumerate(Settings._fields)}
     return sorted(problems, key=lambda problem: order[problem.name])
 
@@ -258,8 +260,9 @@ def _workers(settings):
     if workers is not None and not 1 <= workers <= most:
         yield Problem("workers_per_gpu", workers, f"is not within 1-{most}", str(min(max(workers, 1), most)))
         workers = None
-    if settings.rows_per_task == 0:
-        yield Problem("rows_per_task", 0, "is less than a row in a task", "1")
+    rows, most_rows = settings.rows_per_task, facts.ROWS_PER_TASK
+    if rows is not None and not 1 <= rows <= most_rows:
+        yield Problem("rows_per_task", rows, f"is not within 1-{most_rows}; None: learnt", "None")
     if settings.retries is not None and settings.retries > 100:
         yield Problem("retries", settings.retries, "is more than 100 tries of one task", "2")
     if settings.cpu_affinity is None or workers is None:
@@ -312,22 +315,28 @@ def _ranks(settings):
 
 
 def _submit_side(settings):
-    """Whether rows are so short that workers would wait for the next one."""
+    """Whether workers would wait: for rows, where these are few, or for the next, where they are short."""
     nodes, took, each = settings.nodes_per_block, settings.seconds_per_row, settings.workers_per_gpu
-    if None in (nodes, took, each) or nodes < 1 or took <= 0:
+    if None in (nodes, each) or nodes < 1:
         return
-    blocks, workers = settings.max_blocks or 1, facts.GPUS_PER_NODE * each
-    grouped = settings.rows_per_task
+    blocks, per_node = settings.max_blocks or 1, facts.GPUS_PER_NODE * each
+    workers, rows = nodes * blocks * per_node, settings.rows
+    if rows and rows < workers:
+        wrong = f"makes {workers} workers for {rows} rows: {workers - rows} of them would have nothing to do"
+        enough = max(1, -(-rows // (blocks * per_node)))
+        yield Problem("nodes_per_block", nodes, wrong, str(enough), fatal=False)
+    if not took or took < 0:
+        return
+    grouped = 1 if settings.rows_alone else settings.rows_per_task
     most = min(facts.ROWS_PER_SECOND, (grouped or facts.ROWS_PER_SECOND) * facts.TASKS_PER_SECOND)
-    wanted = nodes * blocks * workers / took
-    if wanted > most:
-        busy = max(1, int(most * took / workers / blocks))
-        could = f"{nodes * blocks} node(s) could do {wanted:,.0f} rows a second"
+    if workers / took > most:
+        busy = max(1, int(most * took / per_node / blocks))
+        could = f"{nodes * blocks} node(s) could do {workers / took:,.0f} rows a second"
         wrong = f"workers would wait for rows: at {took:.2g} s a row, as measured so far, {could}"
         wrong += f", and one run.py hands out {most:,}"
+        wrong += " where each is a task of its own" if grouped == 1 else ""
         wrong += ": give each row more to do"
-        if grouped is not None and grouped * facts.TASKS_PER_SECOND < facts.ROWS_PER_SECOND:
-            wrong += ", or set rows_per_task = None"
+        wrong += ", or set rows_per_task = None" if settings.rows_per_task and not settings.rows_alone else ""
         yield Problem("nodes_per_block", nodes, f"{wrong}, or take fewer nodes", str(busy), fatal=False)
 
 

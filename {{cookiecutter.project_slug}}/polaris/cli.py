@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -50,6 +51,8 @@ def _mistake(kind, error, trace):
     else:
         place = f"{ours[-1].filename} line {ours[-1].lineno}: " if ours else ""
     hint = ""
+    if isinstance(error, NameError) and place.startswith(str(PROJECT / "config.py")):
+        hint = ": text goes in quotes; other values are numbers, True, False or None"
     if isinstance(error, ModuleNotFoundError) and error.name in ("parsl", "numpy", "matplotlib"):
         hint = f"\n{sys.executable} has no {error.name}: source activate.sh (made by: bash setup_env.sh)"
     print(f"{place}{kind.__name__}: {getattr(error, 'msg', error)}{hint}", file=sys.stderr, flush=True)
@@ -95,6 +98,8 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
         if args.check:
             return _check(config, mode, ensemble, args.jobs)
         if args.status:
+            if not given:
+                ensemble.inputs_file = ensemble.last_run().get("input", inputs_file)
             return _status(ensemble)
         if args.dry_run:
             return _dry_run(config, args.mode)
@@ -125,22 +130,25 @@ def _count(number, noun):
 
 
 # --- checks --------------------------------------------------------------------------------------
-def _settings(config, seconds_per_row=None):
+def _settings(config, **more):
     """The options of config.py as checks.Settings; a missing one is a mistake that names itself."""
     given = {name: getattr(config, name) for name in OPTIONS}
     version = re.search(r"^conda_version=\"?([^\"\s#]*)", (PROJECT / "activate.sh").read_text(), re.MULTILINE)
     return checks.Settings(
         **given,
         conda_version=version and version.group(1),
-        seconds_per_row=seconds_per_row,
+        **more,
         project_dir=str(PROJECT),
         run_dir=os.fspath(config.run_dir),
     )
 
 
-def _problems(config, mode, every_file=False, jobs=None, seconds_per_row=None):
-    """Each problem as (fatal, line): of config.py, and of driver.pbs where it matters."""
-    settings = _settings(config, seconds_per_row)
+def _problems(config, mode, every_file=False, jobs=None, **more):
+    """Each problem as (fatal, line): of config.py, and of driver.pbs where it matters.
+
+    more: fields of checks.Settings that are not set but known, of rows and results.
+    """
+    settings = _settings(config, **more)
     found = checks.check(settings, submitting=mode == "blocks", typed=True)
     lines = [(p.fatal, f"{_in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
     inside = "PBS_JOBID" in os.environ
@@ -154,8 +162,8 @@ def _problems(config, mode, every_file=False, jobs=None, seconds_per_row=None):
         found = []
         if every_file or mode == "job":
             job = driver._replace(jobs=jobs, nodes_per_task=settings.nodes_per_task)
-            ours = ("workers_per_gpu", "rows_per_task", "seconds_per_row")  # checked in config.py
-            job = job._replace(**{name: getattr(settings, name) for name in ours})
+            ours = ("workers_per_gpu", "rows_per_task")  # checked in config.py
+            job = job._replace(**{name: getattr(settings, name) for name in ours}, **more)
             of_job = checks.check(job, submitting=inside or jobs is not None)
             found += [p for p in of_job if p.name not in ours]
         found += checks.check_driver(driver, settings, from_driver=inside and mode == "blocks")
@@ -187,13 +195,16 @@ def _refuse(problems):
 
 def _check(config, mode, ensemble, jobs):
     """Everything that this machine can show before a node hour is spent."""
-    problems = _problems(config, mode, every_file=True, jobs=jobs, seconds_per_row=ensemble.seconds_per_row())
+    known = {"seconds_per_row": ensemble.seconds_per_row(), "rows_alone": ensemble.last_run().get("alone")}
+    wrong_rows = []
     try:
         ensemble.plan()
         rows = f"{_count(ensemble.total, 'row')} in {ensemble.inputs_file}, {ensemble.done} of them done"
+        known["rows"] = ensemble.left
     except Refused as error:
-        problems += [(True, line) for line in str(error).splitlines()]
+        wrong_rows = [(True, line) for line in str(error).splitlines()]
         rows = None
+    problems = _problems(config, mode, every_file=True, jobs=jobs, **known) + wrong_rows
     run_dir = Path(config.run_dir)
     folder = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -227,7 +238,9 @@ def _check(config, mode, ensemble, jobs):
     for fatal, line in problems:
         print(f"{'WRONG' if fatal else 'note'}:  {line}")
     fatal = sum(is_fatal for is_fatal, _ in problems)
-    print(f"{fatal} to mend" if fatal else "nothing to mend")
+    notes = len(problems) - fatal
+    said = f"{fatal} to mend" if fatal else "nothing to mend"
+    print(f"{said}, {_count(notes, 'note')}" if notes else said)
     return REFUSED if fatal else DONE
 
 
@@ -313,7 +326,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
     ensemble.on_signals()
     logging.raiseExceptions = False  # a full disk is said once, not by each log
     dfk = parsl.load(parsl_config)
-    view, status = None, DONE
+    view, status, alone = None, DONE, None
     try:
         blocks = Blocks(dfk, mode, config.margin)
         while not (blocks.asked() or ensemble.stopping):  # a refused qsub is all that is said then
@@ -330,6 +343,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
 
                 groups = Groups(dfk, blocks.workers, config.rows_per_task)
             ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks, groups)
+            alone = groups is None or groups.alone
             view.close()
         if losses():
             print(losses())
@@ -338,7 +352,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             print(blocks.reason(), file=sys.stderr, flush=True)
         if ensemble.stopping and status != REFUSED and ensemble.left:
             status = INTERRUPTED if ensemble.stopping in BY_THE_USER else UNFINISHED
-            again = "qsub driver.pbs" if "PBS_JOBID" in os.environ else "python run.py"
+            again = "qsub driver.pbs" if "PBS_JOBID" in os.environ else shlex.join(["python", *sys.argv])
             tasks = f"{ensemble.left} of {ensemble.total} tasks left"
             print(f"stopped by {ensemble.stopping}", flush=True)
             print(f"unfinished: {tasks}; {again} goes on from here", flush=True)
@@ -353,7 +367,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
         if warning:
             print(warning, file=sys.stderr)
         if ensemble.run_number is not None:
-            ended = {"stopped": ensemble.stopping, "at_once": ensemble.at_once}
+            ended = {"stopped": ensemble.stopping, "at_once": ensemble.at_once, "alone": alone}
             with contextlib.suppress(OSError, Refused):  # a full disk was said before
                 ensemble.log("end", done=ensemble.done, failed=ensemble.failed, left=ensemble.left, **ended)
     return status

@@ -199,9 +199,10 @@ class Ensemble:
                 shutil.copyfileobj(file, copy)
                 self.copy = copy
         name = self.longest_first
-        if name is not None and self.inputs.get(name) not in (int, float):
+        number = isinstance(name, str) and self.inputs.get(name) in (int, float)
+        if name is not None and not number:
             numbers = ", ".join(column for column, kind in self.inputs.items() if kind is not str)
-            wrong = f"is no column of numbers: {numbers}, or None"
+            wrong = f"is no column of numbers; there are {numbers}; None: in the order of the input"
             problems.append(f"config.py: longest_first = {name!r}: {wrong}")
         keys, done = Keys(), Keys()
         for _, row in self._rows(problems):
@@ -253,7 +254,9 @@ class Ensemble:
             text += "; waiting for the first result"
         if self.ended and self.left:
             to_go = in_words(self.left * elapsed / self.ended)
-            text += f"; {self.ended / elapsed:.2g} tasks/s, {to_go} to go"
+            rate = self.ended / elapsed
+            text += f"; {rate:,.0f}" if rate >= 100 else f"; {rate:.2g}"
+            text += f" tasks/s, {to_go} to go"
         return text
 
     @property
@@ -291,6 +294,15 @@ class Ensemble:
                     continue  # no whole row
                 if self.keys is None or key_of(row) in self.keys:
                     yield {**row, **{name: _number(fields[name]) for name in self.outputs}}
+
+    def last_run(self):
+        """What the last run that had tasks noted at its start and end; {} where there was none."""
+        last = {}
+        with contextlib.suppress(OSError), open(self.runs_file, encoding="utf-8") as file:
+            for event in events(file):
+                if event.get("event") in ("start", "end"):
+                    last |= event
+        return last
 
     def seconds_per_row(self):
         """The mean time of the first thousand results, s; None where there are none."""

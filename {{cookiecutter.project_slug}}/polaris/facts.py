@@ -109,6 +109,7 @@ LARGE_JOBS_WAIT = 476  # nodes; a larger job may never find that many working at
 # --- the submit side: run.py and Parsl's interchange (measured, see the template's README) -------
 TASKS_PER_SECOND = 1000  # that one of it hands out with ease, however many workers there are
 ROWS_PER_SECOND = 10_000  # that it hands out in groups, and records
+ROWS_PER_TASK = 500  # in one group, at most
 
 # --- accounts, file systems, software ------------------------------------------------------------
 PLACEHOLDER = "YOURPROJECT"  # as on the page; no job can be charged to it

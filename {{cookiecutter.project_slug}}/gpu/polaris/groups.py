@@ -19,7 +19,6 @@ from .ensemble import one_line
 
 SHORT = 0.1  # seconds; rows that take longer are tasks of their own: handing one out is a hundredth of that
 TARGET = 1.0  # seconds that a group is to take
-MOST = 500  # rows in a group
 MOST_ROWS_OUT = 50_000  # rows in flight, where they go out in groups
 ENOUGH = 20  # rows that tell how long the others will take
 WAITED_FOR = (Future, File)  # among the arguments of a task, by Parsl
@@ -50,6 +49,7 @@ class Groups:
         shortest = workers / facts.TASKS_PER_SECOND
         self.short, self.target = max(SHORT, shortest), max(TARGET, 2 * shortest)
         self.mean, self.known = 0.0, 0
+        self.alone = False  # whether rows came that cannot go into groups
 
     def learn(self, seconds):
         """Take the time of one more row: the mean over about the last hundred."""
@@ -61,7 +61,7 @@ class Groups:
         if self.fixed is None and self.known < ENOUGH:
             return 1
         wanted = self.fixed or (int(self.target / max(self.mean, 1e-6)) if self.mean < self.short else 1)
-        return max(1, min(wanted, MOST, waiting // (2 * self.workers)))
+        return max(1, min(wanted, facts.ROWS_PER_TASK, waiting // (2 * self.workers)))
 
     def room(self, window, size):
         """How many rows may be with Parsl. window: tasks. Few, until it is known how long they take."""
@@ -81,6 +81,7 @@ class Groups:
         alone = options.get("cache") or options.get("join") or not app_kwargs.keys().isdisjoint(NOT_GROUPED)
         waits = any(isinstance(value, WAITED_FOR) for value in (*app_args, *app_kwargs.values()))
         if alone or waits or threading.get_ident() != self.thread:
+            self.alone = True
             return self.submit(func, app_args=app_args, app_kwargs=app_kwargs, **options)
         return Call(func, app_args, app_kwargs, options)
 
