@@ -27,7 +27,7 @@ threads_per_rank = facts.threads_per_rank(ranks_per_node)  # hardware threads of
 {% else %}
 workers_per_gpu = {{ cookiecutter.workers_per_gpu }}  # tasks that share a GPU
 cpu_affinity = facts.cpu_affinity(workers_per_gpu)  # hardware threads of each worker, next to its GPU
-rows_per_task = None  # rows that go into one Parsl task; None: learnt, short ones in groups of about a second
+rows_per_task = None  # rows in one Parsl task, 500 at most; None: learnt, short ones for about a second
 {% endif %}
 longest_first = None  # an input column, in quotes, that grows with a task's time: the largest go first
 retries = 2  # further tries of a task that failed
