@@ -397,12 +397,13 @@ def test_the_longest_tasks_go_first_where_a_column_tells(project):
     tries = sorted(results(project, "tasks.csv"), key=lambda row: float(row["started"]))
     sweeps = [100 + 100 * ((int(row["line"]) - 2) % 16) for row in tries]
     assert min(sweeps[:30]) >= 900 and max(sweeps[-3:]) <= 200, sweeps
-    # A long row among many equal ones, at the end of the input: it is the first.
+    # A long row among many equal ones, at the end of the input: it is among the first.
     rows = [f"{2 + i / 100:.2f},16,{30 if i < 40 else 3000},7\n" for i in range(41)]
     (project / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed\n" + "".join(rows))
     assert user(project, "python run.py --mode local").returncode == 0
     second = [row for row in results(project, "tasks.csv") if row["run"] == "2"]
-    assert min(second, key=lambda row: float(row["submitted"]))["line"] == "42"
+    second.sort(key=lambda row: float(row["started"]))
+    assert "42" in [row["line"] for row in second[:4]]
     edit(project, "config.py", "longest_first = 'sweeps'", "longest_first = 'cost'")
     wrong = user(project, "python run.py --check")
     assert wrong.returncode == 2

@@ -306,7 +306,8 @@ class Ensemble:
 
     def seconds_per_row(self):
         """The mean time of the first thousand results, s; None where there are none."""
-        with contextlib.suppress(OSError), open(self.results_file, encoding="utf-8", newline="") as file:
+        unreadable = (OSError, ValueError, csv.Error)  # said elsewhere
+        with contextlib.suppress(*unreadable), open(self.results_file, encoding="utf-8", newline="") as file:
             took = [_number(row.get("seconds") or "") for row in islice(csv.DictReader(file), 1000)]
             took = [seconds for seconds in took if isinstance(seconds, float)]
             return sum(took) / len(took) if took else None
