@@ -17,7 +17,6 @@ PBSCluster; the others run locally, which spares them that. What is measured:
 """
 
 import csv
-import json
 import os
 import shutil
 import statistics
@@ -32,7 +31,7 @@ SLUG = "{{cookiecutter.project_slug}}"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 from pbs.server import PBS  # noqa: E402
-from project import ready  # noqa: E402
+from project import measured, ready  # noqa: E402
 
 COMMON = """
 import json, os, resource, sys, time
@@ -156,7 +155,6 @@ if __name__ == "__main__":
         measure(lambda f, x: client.submit(f, x, pure=False), client.gather)
 """
 HQ = """
-import subprocess, tempfile
 from hyperqueue import Job, LocalCluster
 from hyperqueue.cluster import WorkerConfig
 with LocalCluster() as cluster:
@@ -193,19 +191,12 @@ PARALLEL = "GNU parallel"
 
 
 def one(way, project, tasks):
-    """Run one way once; returns its figures."""
-    script = project / f"bench_{way}.py"
-    script.write_text(WAYS[way])
+    """Run one way once; returns its figures, and what it printed where it came to none."""
     with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=1, kill_delay=1) as pbs:
         for left in ("page-runinfo", "runinfo", "jobqueue", ".hq-server"):
             shutil.rmtree(project / left, ignore_errors=True)
-        command = f"source activate.sh && python {script.name} {tasks}"
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=project, env=pbs.env(), capture_output=True, text=True, timeout=300
-        )
-    if "MEASURED" not in done.stdout:
-        return {}, (done.stdout + done.stderr)[-1500:]
-    return json.loads(done.stdout.split("MEASURED")[1].split("\n")[0]), None
+        figures, printed = measured(project, WAYS[way], pbs, tasks)
+    return (figures, None) if figures else ({}, printed)
 
 
 def parallel(tasks):
@@ -365,8 +356,8 @@ def main(tasks=3000, rounds=3):
         (200_000, 1, 8),
     ]
     for rows, milliseconds, nodes in sweeps:
-        measured = through_run_py(project, rows, milliseconds, nodes)
-        rate, whole, again, memory = through[rows, milliseconds] = measured
+        swept = through_run_py(project, rows, milliseconds, nodes)
+        rate, whole, again, memory = through[rows, milliseconds] = swept
         where = f"a block of {nodes} nodes" if nodes else "mode local"
         print(
             f"{rows:>9,} rows of {milliseconds} ms, {where}: {rate:,.0f} rows/s, {whole:.1f} s in all; "

@@ -1,5 +1,6 @@
 """A generated project with its environment, for the benchmarks; made once, in .bench/."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,13 +19,26 @@ def ready(*packages, folder=".bench"):
     bake = [cookiecutter, ROOT, "--no-input", "--overwrite-if-exists", "create_venv=yes"]
     subprocess.run(bake, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
     if packages:
-        pip = [
-            project / ".venv/plain/bin/python",
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-        ]
-        subprocess.run([*pip, *packages], check=True)
+        pip(project, "install", *packages)
     return project
+
+
+def pip(project, what, *packages):
+    """Install or uninstall packages in the project's environment."""
+    command = [project / ".venv" / "plain" / "bin" / "python", "-m", "pip", what, "-qq"]
+    command += ["-y"] if what == "uninstall" else ["--disable-pip-version-check"]
+    subprocess.run([*command, *packages], check=True)
+
+
+def measured(project, script, pbs, *words):
+    """Run a script in the project's environment on a login node of the stand-in for PBS.
+
+    Returns (what it printed as JSON behind MEASURED, None where it did not; the end of all it printed).
+    """
+    (project / "bench_script.py").write_text(script)
+    command = f"source activate.sh && exec python bench_script.py {' '.join(map(str, words))}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=project, env=pbs.env(), capture_output=True, text=True, timeout=590
+    )
+    _, found, rest = done.stdout.partition("MEASURED")
+    return (json.loads(rest.split("\n")[0]) if found else None), (done.stdout + done.stderr)[-1500:]

@@ -8,9 +8,8 @@ measured rate; on Polaris the two processes have a core each, and the busier one
 end is that model, not a run of that size.
 """
 
-import json
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
-from project import ready  # noqa: E402
+from pbs.server import PBS  # noqa: E402
+from project import measured, ready  # noqa: E402
 
 NODES = (1, 4, 16, 48, 96)  # 96: about 600 processes and 10 GB
 
@@ -70,21 +70,16 @@ os._exit(0)
 
 def one(project, nodes):
     """One block of that many nodes: [tasks a second here, ms of CPU a task of run.py, of the interchange]."""
-    from pbs.server import PBS
-
-    (project / "bench_scale.py").write_text(CHILD)
+    for left in ("runinfo", "bench-scale"):
+        shutil.rmtree(project / left, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=nodes, kill_delay=1) as pbs:
-        command = "rm -rf runinfo bench-scale; source activate.sh && exec python bench_scale.py "
-        command += f"{nodes} {max(3000, 100 * nodes)}"
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=project, env=pbs.env(), capture_output=True, text=True, timeout=590
-        )
-    if "MEASURED" not in done.stdout:
-        sys.exit(done.stdout + done.stderr)
-    return json.loads(done.stdout.split("MEASURED")[1].split("\n")[0])
+        figures, printed = measured(project, CHILD, pbs, nodes, max(3000, 100 * nodes))
+    return figures or sys.exit(printed)
 
 
 def main(*sizes, rounds=2):
+    if len(sizes) == 1:
+        sys.exit("two numbers of nodes or more: a line is fitted to them")
     project, points = ready(), []
     print(f"{'nodes':>5} {'workers':>8} {'tasks/s here':>13} {'run.py, ms a task':>18} {'interchange':>12}")
     for nodes in sorted(sizes or NODES) * rounds:

@@ -7,7 +7,6 @@ start of the first task. Where shared objects are loaded is not delayed, nor is 
 The node's SSD is this machine's memory (/dev/shm).
 """
 
-import json
 import shutil
 import statistics
 import subprocess
@@ -18,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
-from project import ready  # noqa: E402
+from pbs.server import PBS  # noqa: E402
+from project import measured, pip, ready  # noqa: E402
 
 FROM_CONDA = "numpy matplotlib pillow fonttools contourpy kiwisolver"  # on Polaris they are not in the venv
 DELAYS = (0.0, 0.3, 1.0, 3.0)  # milliseconds
@@ -74,39 +74,24 @@ os._exit(0)
 
 def one(project, way, delay):
     """Seconds from qsub to the start of the first task. way: "shared" or "unpacked"; delay: milliseconds."""
-    from pbs.server import PBS
-
-    (project / "bench_slow.py").write_text(CHILD)
+    shutil.rmtree(project / "runinfo", ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=1, kill_delay=1) as pbs:
         scratch = Path(tempfile.mkdtemp(dir="/dev/shm"))
         text = f"export LOCAL_SCRATCH={scratch} SLOW_BELOW={project}/.venv/ SLOW_US={round(1000 * delay)}\n"
         if delay:
             text += f"export LD_PRELOAD={project.parent}/slow.so\n"
         (project / "activate.sh").write_text((project / "activate.plain").read_text() + text)
-        done = subprocess.run(
-            ["bash", "-c", f"rm -rf runinfo; source activate.sh && exec python bench_slow.py {way}"],
-            cwd=project, env=pbs.env(), capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+        figures, printed = measured(project, CHILD, pbs, way)
         shutil.rmtree(scratch)
         (submitted,) = [when for command, _, when in pbs.calls() if command == "qsub"]
-    if "MEASURED" not in done.stdout:
-        sys.exit(done.stdout + done.stderr)
-    began, prefix = json.loads(done.stdout.split("MEASURED")[1].split("\n")[0])
+    began, prefix = figures or sys.exit(printed)
     assert prefix.startswith(str(scratch)) == (way == "unpacked"), prefix
     return began - submitted
 
 
 def main(rounds=3):
     project = ready(folder=".bench/slow")
-    pip = [
-        project / ".venv" / "plain" / "bin" / "python",
-        "-m",
-        "pip",
-        "uninstall",
-        "-qy",
-        *FROM_CONDA.split(),
-    ]
-    subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
+    pip(project, "uninstall", *FROM_CONDA.split())
     if shutil.which("cc") is None:
         sys.exit("no cc on this machine, which compiles the delay")
     source = project.parent / "slow.c"

@@ -222,7 +222,6 @@ class Ensemble:
         if not problems and self.results_file.exists():
             self._check_results(problems)
             if not problems:
-                self.strangers = 0
                 for _, row in self._finished():
                     if (key := key_of(row)) in keys:
                         done.add(key)
@@ -316,9 +315,7 @@ class Ensemble:
     def log(self, event, **about):
         """Note an event of this run in runs.jsonl, for the report: one JSON object a line."""
         if self.run_number is None:
-            with contextlib.suppress(OSError), open(self.runs_file, encoding="utf-8") as file:
-                self.run_number = 1 + max((event.get("run", 0) for event in events(file)), default=0)
-            self.run_number = self.run_number or 1
+            self.run_number = 1 + self.last_run().get("run", 0)
         self._still_there()
         line = json.dumps({"run": self.run_number, "time": round(time.time(), 3), "event": event, **about})
         with open(self.runs_file, "a", encoding="utf-8") as file:
