@@ -1,5 +1,6 @@
 """What the tests share: the template, bakes, and one project with its environment."""
 
+import codecs
 import csv
 import fcntl
 import json
@@ -149,6 +150,7 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
         self.seen = ""
+        self.decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
 
     def until(self, words, timeout=60):
         """Read until the words (a regex) were shown, or the command ended; returns everything shown so far."""
@@ -159,7 +161,7 @@ class Terminal:
             )
             if select.select([self.master], [], [], 0.2)[0]:
                 try:
-                    self.seen += os.read(self.master, 65536).decode(errors="replace")
+                    self.seen += self.decoder.decode(os.read(self.master, 65536))
                 except OSError:  # the other side is closed
                     break
         return self.seen

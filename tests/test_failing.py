@@ -218,7 +218,7 @@ def test_ctrl_c_on_a_terminal(project, presses):
     terminal = Terminal(
         ["bash", "-c", "source activate.sh && python run.py --mode local"], project, user_env(project.parent)
     )
-    terminal.until("done ([3-9]|1[0-9]),")
+    terminal.until(r"done ([3-9]|[1-9]\d+),")
     for _ in range(presses):
         terminal.type("\x03")
         time.sleep(0.2)
