@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from pbs.pbs_pmi import PMI
 from pbs.server import PBS
 
 TRANSCRIPT = Path(__file__).resolve().parent / "pbs" / "transcripts" / "openpbs-23.06.txt"
@@ -565,3 +566,16 @@ def test_the_mps_daemon_of_a_node_is_started_once_and_ends(tmp_path):
         assert control(say="quit\n").returncode == 0
         assert control(say="get_server_list\n").returncode == 1
         assert control("-d", env=pbs.env()).returncode == 1, "a login node has no GPU"
+
+
+def test_no_two_mpiexec_of_one_process_number_share_a_name():
+    """MPICH names its shared memory by it: ranks that find what killed ones left under the same name hang."""
+
+    def name():
+        end, _ = PMI(count=1, per_node=1, abort=None).rank()
+        with end, end.makefile("rw") as pmi:
+            pmi.write("cmd=get_my_kvsname\n")
+            pmi.flush()
+            return re.fullmatch(r"cmd=my_kvsname kvsname=(stand_in_\w+) rc=0\n", pmi.readline()).group(1)
+
+    assert name() != name()

@@ -13,8 +13,6 @@ FIXED = {
     "init": "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0",
     "get_maxes": "cmd=maxes kvsname_max=256 keylen_max=64 vallen_max=1024 rc=0",
     "get_appnum": "cmd=appnum appnum=0 rc=0",
-    # MPICH names shared memory by it: another one for each mpiexec.
-    "get_my_kvsname": f"cmd=my_kvsname kvsname=stand_in_{os.getpid()} rc=0",
     "put": "cmd=put_result rc=0 msg=success",
     "finalize": "cmd=finalize_ack rc=0",
 }
@@ -28,6 +26,8 @@ class PMI:
         nodes = -(-count // per_node)
         self.known = {"PMI_process_mapping": f"(vector,(0,{nodes},{per_node}))"}
         self.waiting, self.lock = [], threading.Lock()
+        # MPICH names shared memory by it, which killed ranks leave behind: ranks that find such a rest hang.
+        self.name = f"stand_in_{os.urandom(8).hex()}"
 
     def rank(self):
         """A new rank: the descriptor that it inherits, with what to add to its environment."""
@@ -54,6 +54,8 @@ class PMI:
         if command == "abort":
             self.abort(int(words.get("exitcode", 1)))
             return []
+        if command == "get_my_kvsname":
+            return [(stream, f"cmd=my_kvsname kvsname={self.name} rc=0")]
         if command == "get_universe_size":
             return [(stream, f"cmd=universe_size size={self.count} rc=0")]
         if command == "get":
