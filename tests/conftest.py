@@ -150,12 +150,15 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
         self.seen = ""
-        self.decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
 
     def until(self, words, timeout=60):
-        """Read until the words (a regex) were shown, or the command ended; returns everything shown so far."""
+        """Read until the words (a regex) were shown, or the command ended.
+
+        Returns what was shown to the end of the words: the last read may go on into the next drawing.
+        """
         deadline = time.monotonic() + timeout
-        while not re.search(words, self.seen):
+        while not (found := re.search(words, self.seen)):
             assert time.monotonic() < deadline, (
                 f"{words!r} was not shown in {timeout} s:\n{self.seen[-2000:]}"
             )
@@ -164,7 +167,7 @@ class Terminal:
                     self.seen += self.decoder.decode(os.read(self.master, 65536))
                 except OSError:  # the other side is closed
                     break
-        return self.seen
+        return self.seen[: found.end()] if found else self.seen
 
     def type(self, text):
         os.write(self.master, text.encode())

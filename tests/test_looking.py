@@ -97,10 +97,8 @@ def seen(ready, tmp_path_factory):
         status = user(project, "python run.py --status", pbs).stdout
         pbs.kill_node(NODES[1])
         terminal.until("tries lost", 60)
-        # One drawing to its end: what is read from a terminal may end, or begin the next one, anywhere.
-        drawing = r"(?s)tries lost.*?workers 8 of 12.*?last failure: [^\x1b]*\x1b\[0m"
-        until_now = terminal.until(drawing, 20)
-        shown = until_now[: re.search(drawing, until_now).end()]
+        # To the last line of a drawing: a read may end anywhere in it.
+        shown = terminal.until(r"(?s)tries lost.*?workers 8 of 12.*?last failure: [^\x1b]*\x1b\[0m", 20)
         terminal.wait(120)
         asked = [argv for name, argv, _ in pbs.calls() if name == "qstat"]
     return project, shown, status, terminal.seen, asked
