@@ -5,6 +5,7 @@ import csv
 import fcntl
 import json
 import os
+import pickle
 import pty
 import re
 import select
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import termios
+import textwrap
 import time
 from pathlib import Path
 
@@ -127,6 +129,51 @@ def runs_an_executable(project, app):
     text, summary = re.subn(r"    seeds = \{\}\n.*?\n\n\nif", "    return None\n\n\nif", text, flags=re.S)
     assert outputs == summary == 1
     (project / "run.py").write_text(text)
+
+
+PROGRAM = """
+import pickle
+import sys
+
+from polaris import cli
+import apps
+
+INPUTS_FILE = "inputs/sweep.csv"
+INPUTS = {inputs}
+OUTPUTS = {outputs}
+
+
+def task(row):
+{task}
+
+
+def summarize(rows, call, folder):
+    with open("summary.pkl", "wb") as file:
+        pickle.dump(list(rows), file, 5)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(INPUTS_FILE, INPUTS, OUTPUTS, task, summarize))
+"""
+
+
+def program(project, apps, table, inputs, outputs=("value",), task="return apps.work(**row)"):
+    """Write a program of a scientist's own: apps.py, the input as text, and run.py of its columns and task.
+
+    inputs, outputs: the names with their kinds, as a user types them.
+    """
+    (project / "apps.py").write_text(textwrap.dedent(apps), encoding="utf-8")
+    (project / "inputs" / "sweep.csv").write_bytes(table.encode())
+    task = textwrap.indent(textwrap.dedent(task).strip(), "    ")
+    (project / "run.py").write_text(PROGRAM.format(inputs=inputs, outputs=outputs, task=task), encoding="utf-8")
+
+
+def summary(project):
+    """What summarize was given by the last run: a list of dicts."""
+    path = project / "summary.pkl"
+    rows = pickle.loads(path.read_bytes())
+    path.unlink()
+    return rows
 
 
 def user(project, script, pbs=None, timeout=120, **extra):

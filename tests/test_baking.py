@@ -11,13 +11,14 @@ from conftest import QUESTIONS, ROOT, run, tool, user_env
 BOTH = """
     .gitignore README.md activate.sh apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
-    polaris/__init__.py polaris/blocks.py polaris/checks.py polaris/cli.py polaris/ensemble.py polaris/facts.py
-    polaris/local_environment.sh polaris/machine.py
-    polaris/record.py polaris/report.py polaris/views.py
+    polaris/__init__.py polaris/blocks.py polaris/calls.py polaris/checks.py polaris/cli.py polaris/engine.py
+    polaris/ensemble.py polaris/errors.py polaris/facts.py polaris/here.py polaris/interchange.py
+    polaris/local_environment.sh polaris/machine.py polaris/memo.py polaris/on_worker.py polaris/record.py
+    polaris/report.py polaris/sources.py polaris/tables.py polaris/values.py polaris/views.py
 """.split()
 FILES = {
     "gpu": sorted([*BOTH, "polaris/groups.py", "polaris/with_mps.sh"]),
-    "mpi": sorted([*BOTH, "gpu_affinity.sh", "ising.py", "polaris/mpi.py"]),
+    "mpi": sorted([*BOTH, "gpu_affinity.sh", "ising.py", "polaris/mpi.py", "polaris/mpiexec.sh"]),
 }
 
 FITTING = {

@@ -116,6 +116,45 @@ def test_a_driver_cannot_submit_blocks_to_its_own_queue_of_one_job(polaris, pbs)
     assert len(pbs.submissions) == 1
 
 
+def job_log(project, pbs, *options):
+    """qsub driver.pbs with options of qsub's own: (exit status, log)."""
+    job = user(project, f"qsub {' '.join(options)} driver.pbs", pbs).stdout.strip()
+    status = pbs.wait(job, 90)["Exit_status"]
+    return status, next(project.glob(f"*.o{job.split('.')[0]}")).read_text()
+
+
+def test_a_job_is_what_qsub_was_told_whatever_the_files_say(polaris, pbs):
+    """Nodes, walltime, queue and account; either way round."""
+    project = polaris(queue="prod", nodes="10", walltime="3:00:00")
+    sweep(project, 8)
+    small = ("-q debug", "-l select=1:system=polaris", "-l walltime=0:10:00", "-A Other")
+    status, log = job_log(project, pbs, *small)
+    assert status == 0 and "8 of 8 tasks done" in log and "4 workers on 1 node(s)" in log, log
+    project.joinpath("driver.pbs").write_text(
+        project.joinpath("driver.pbs").read_text().replace("-q prod", "-q debug").replace("3:00:00", "9:00:00")
+    )
+    sweep(project, 12)
+    status, log = job_log(project, pbs, "-q preemptable", "-l select=2:system=polaris", "-l walltime=2:00:00")
+    assert status == 0 and "8 workers on 2 node(s)" in log, log
+    check = user(project, "python run.py --check", pbs)
+    assert check.returncode == 2 and "driver.pbs line 6: #PBS -l walltime 9:00:00: debug takes" in check.stdout
+
+
+def test_run_py_in_a_job_of_ones_own_needs_no_driver(polaris, pbs):
+    project = polaris(queue="prod", nodes="10", walltime="3:00:00")
+    sweep(project, 4)
+    (project / "driver.pbs").rename(project / "unused")
+    (project / "own.pbs").write_text(
+        "#!/bin/bash\n#PBS -A MyProj -q debug -l select=1:system=polaris -l walltime=0:20:00 -l filesystems=home -j oe\n"
+        "cd $PBS_O_WORKDIR; source activate.sh; python run.py --check; python run.py\n"
+    )
+    job = user(project, "qsub own.pbs", pbs).stdout.strip()
+    ended = pbs.wait(job, 60)
+    log = (project / f"own.pbs.o{job.split('.')[0]}").read_text()
+    assert ended["Exit_status"] == 0 and "4 of 4 tasks done" in log, log
+    assert "note:  driver.pbs: No such file or directory" in log and "nothing to mend" in log
+
+
 def test_a_mistake_in_a_file_of_the_users_is_one_line(project):
     edit(project, "apps.py", "import time\n", "import time)\n")
     refused(user(project, "python run.py"), f"{project}/apps.py line ", "SyntaxError: unmatched ')'")

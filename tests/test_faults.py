@@ -559,6 +559,198 @@ def test_kill_9_between_groups_repeats_what_was_on_its_way_and_no_more(case):
     case.settled(killed, faults=3)
 
 
+# --- groups, broken results, dead parts of Parsl -------------------------------------------------
+def test_long_rows_behind_short_ones_are_not_swallowed_by_groups(on_pbs):
+    """100 rows of 1 ms, then rows of 2 s: a group gives back what it has not begun."""
+    case = on_pbs(nodes="1").rows(140, 1)
+    lines = (case.project / "inputs" / "sweep.csv").read_text().splitlines()
+    lines[101:] = [line.replace(",1,1", ",2000,1") for line in lines[101:]]
+    (case.project / "inputs" / "sweep.csv").write_text("\n".join([*lines, ""]))
+    running = case.start("python run.py --mode blocks")
+    case.until(lambda: len(case.ledger("end")) >= 112)
+    # What is done is recorded within two seconds; each of the four workers may have one more in hand.
+    time.sleep(2.2)
+    assert len(case.recorded()) >= 112
+    assert running.wait(120) == 0, case.said()
+    ended = {row["line"]: float(row["ended"]) for row in results(case.project, "tasks.csv")}
+    assert max(ended.values()) - min(ended.values()) < 40, "forty rows of 2 s on four workers"
+    case.settled(killed=0)
+
+
+def test_results_that_the_submit_side_cannot_read_fail_alone(case):
+    """Neither ends Parsl's result thread; before, the run waited for ever."""
+    case.rows(40, 50)
+    apps = (case.project / "apps.py").read_text()
+    odd = """
+class OnlyThere:
+    def __reduce__(self):
+        return (exec, ("import os\\nif 'PARSL_WORKER_RANK' not in os.environ: raise SystemExit('no GPU here')",))
+
+
+class Two(Exception):
+    def __init__(self, a, b):
+        super().__init__(a)
+
+
+"""
+    body = "    if temperature == 5:\n        import apps\n        return apps.OnlyThere()\n"
+    body += "    if temperature == 9:\n        import apps\n        raise apps.Two('a', 'b')\n    return {"
+    (case.project / "apps.py").write_text(odd + apps.replace("    return {", body))
+    done = case.user("python run.py --mode local", timeout=60)
+    assert done.returncode == 1 and "2 of 40 tasks failed" in done.stdout, done.stdout
+    reasons = {row["temperature"]: row["reason"] for row in results(case.project, "failures.csv")}
+    assert "cannot be read on" in reasons["5.0"] and "no GPU here" in reasons["5.0"]
+    assert reasons["9.0"] == "Two: a"
+    case.settled(killed=0, faults=2, retries=2)
+
+
+@pytest.mark.parametrize("part", ["thread", "interchange"])
+def test_a_dead_part_of_parsl_is_noticed_within_a_minute(case, part):
+    """Whatever ends the thread that takes results; or the interchange that stops answering."""
+    case.rows(60, 300)
+    with open(case.project / "polaris" / "blocks.py", "a") as file:
+        file.write("\n\nSILENCE = 12\n")
+    if part == "thread":
+        with open(case.project / "polaris" / "on_worker.py", "a") as file:
+            file.write(
+                "\n\n_opened = opened\ndef opened(told):\n    import os\n"
+                "    if os.path.exists('end-it'):\n        raise SystemExit\n    return _opened(told)\n"
+            )
+    running = case.start()
+    case.until(lambda: len(case.recorded()) >= 4)
+    if part == "thread":
+        (case.project / "end-it").touch()
+    else:
+        (interchange,) = [pid for pid, words in case.processes().items() if "interchange" in words]
+        os.kill(int(interchange), signal.SIGSTOP)
+    assert running.wait(60) == 75, case.said()
+    wanted = {
+        "thread": "Parsl's thread HTEX-Result-Queue-Thread ended",
+        "interchange": "Parsl's interchange has not answered for ",
+    }
+    assert wanted[part] in case.said() and "run again to go on" in case.said()
+    assert "Traceback" not in case.said()
+    (case.project / "end-it").unlink(missing_ok=True)
+    case.nothing_left()
+    time.sleep(0.5)
+    killed = case.killed()
+    assert case.user("python run.py --mode local").returncode == 0
+    case.settled(killed)
+
+
+# --- blocks, as PBS has them ---------------------------------------------------------------------
+def test_a_held_block_is_not_replaced(on_pbs):
+    case = on_pbs(nodes="1", queue="preemptable").rows(20, 300)
+    case.pbs.hold_jobs = True
+    running = case.start("python run.py --mode blocks")
+    case.until(lambda: case.pbs.jobs())
+    (block,) = case.pbs.jobs()
+    case.pbs.hold(block)
+    case.until(lambda: "is held" in case.user("python run.py --status").stdout, 30)
+    time.sleep(8)
+    assert list(case.pbs.jobs()) == [block], "max_blocks is one"
+    case.pbs.release(block)
+    case.pbs.hold_jobs = False
+    assert running.wait(60) == 0, case.said()
+    assert len(case.pbs.submissions) == 1
+    case.settled(killed=0)
+
+
+def test_what_an_ended_block_had_in_hand_does_not_wait_for_a_heartbeat(on_pbs):
+    case = on_pbs(nodes="1", queue="preemptable").rows(30, 1000)
+    edit(case.project, "config.py", "heartbeat_threshold=10", "heartbeat_threshold=600")
+    running = case.start("python run.py --mode blocks")
+    case.until(lambda: len(case.recorded()) >= 4)
+    case.pbs.preempt(next(iter(case.pbs.jobs())))
+    shown = ""
+    while running.poll() is None:
+        shown += case.user("python run.py --status").stdout
+        time.sleep(0.5)
+        assert len(shown) < 10**6
+    assert running.wait(1) == 0, case.said()
+    workers = [int(n) for n in re.findall(r"workers (\d+) of 4", shown)]
+    assert workers and max(workers) <= 4, "the workers of the ended block do not count"
+    assert len(case.pbs.submissions) == 2
+    case.settled(len(case.ledger()) - len(case.ledger("end")))
+
+
+def test_a_walltime_that_the_margin_fills_is_refused(on_pbs):
+    """In a reservation: no task would ever start, in job after job."""
+    case = on_pbs(nodes="1").rows(8)
+    edit(case.project, "config.py", 'queue = "debug"', 'queue = "R1819640"')
+    edit(case.project, "config.py", 'walltime = "0:05:00"', 'walltime = "0:02:00"')
+    done = case.user("python run.py --mode blocks")
+    assert done.returncode == 2 and "Traceback" not in done.stdout
+    assert "margin = None: leaves no time for tasks: none starts in the last 120 s of a walltime" in done.stdout
+    assert case.pbs.submissions == []
+    job = case.qsub("-q R1819640 -l walltime=0:01:30")
+    assert case.pbs.wait(job, 60)["Exit_status"] == 2, case.said()
+    assert "config.py line" in case.said() and "and that is 0:01:30; set it in config.py" in case.said()
+    edit(case.project, "config.py", "margin = None", "margin = 10")
+    assert case.user("python run.py --mode blocks").returncode == 0
+    case.settled(killed=0, faults=2)
+
+
+# --- what PBS prints -----------------------------------------------------------------------------
+def odd_pbs(case):
+    """A variable of the jobs by which `qstat -F json` is no JSON, and notices of the site's from qsub."""
+    edit(case.project, "driver.pbs", "#PBS -r y", "#PBS -r y\n#PBS -v CASE=005")
+    edit(case.project, "config.py", "#PBS -r n", "#PBS -r n\\n#PBS -v CASE=005")
+    case.pbs.notice("NOTICE: Polaris is down for maintenance on Monday 30.11.")
+
+
+def test_qstat_that_is_no_json_and_a_notice_of_qsubs(on_pbs):
+    case = on_pbs(nodes="1").rows(12, 500)
+    odd_pbs(case)
+    running = case.start("python run.py --mode blocks")
+    case.until(lambda: re.search(r"block 0 \(job \d+\) runs", case.user("python run.py --status").stdout), 40)
+    status = case.user("python run.py --status").stdout
+    assert "NOTICE" not in status and status.count("block ") == 1, status
+    assert running.wait(60) == 0, case.said()
+    (block,) = case.pbs.jobs()
+    assert '"CASE":\t005' in case.pbs.run("qstat", "-x", "-f", "-F", "json", block).stdout
+    case.settled(killed=0)
+
+
+def test_a_block_that_dies_at_its_start_is_noticed_where_qstat_is_no_json(on_pbs):
+    case = on_pbs(nodes="1").rows(4)
+    odd_pbs(case)
+    edit(case.project, "config.py", "/activate.sh || exit 1; cd", "/activate.sh; echo no module >&2; exit 1; cd")
+    done = case.user("python run.py --mode blocks", timeout=60)
+    assert done.returncode == 2 and "ended before a worker connected: no module" in done.stdout, done.stdout
+    SUMS.update(faults=1)
+    case.nothing_left()
+
+
+def test_the_end_of_a_job_is_its_own_where_qstat_is_no_json(on_pbs):
+    """qsub was told a longer walltime than the file has."""
+    case = on_pbs(nodes="1").rows(8, 100)
+    odd_pbs(case)
+    job = case.qsub("-l walltime=0:40:00").splitlines()[-1]
+    assert case.pbs.wait(job, 60)["Exit_status"] == 0, case.said()
+    start = json.loads((case.project / "results" / "runs.jsonl").read_text().splitlines()[0])["job_start"]
+    assert abs(start - time.time()) < 60
+    (case.project / "results").rename(case.project / "before")
+    ask = "from polaris import machine; a, b = machine.times_of_job(); print('seconds', b - a)"
+    edit(case.project, "driver.pbs", "exec python run.py", f'python -c "{ask}"; exec python run.py')
+    job = case.qsub("-l walltime=0:40:00").splitlines()[-1]
+    assert case.pbs.wait(job, 60)["Exit_status"] == 0 and "seconds 2400.0" in case.said(), case.said()
+    (case.project / "ledger").write_text("\n".join(case.ledger()[:8]) + "\n")
+    case.settled(killed=0)
+
+
+def test_chain_sh_where_qsub_prints_notices(on_pbs):
+    case = on_pbs(nodes="1", queue="preemptable").rows(4, 100)
+    odd_pbs(case)
+    done = case.user("./chain.sh 2")
+    assert done.returncode == 0, done.stdout
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"\d+\.polaris\S+", first) and second.endswith(f" after {first}")
+    for job in (first, second.split()[0]):
+        case.pbs.wait(job, 60)
+    case.settled(killed=0)
+
+
 # --- 7: kills, disks, files ----------------------------------------------------------------------
 def test_kill_9_at_twenty_random_moments(case):
     case.rows(150, 110)  # not short: each is a task of its own

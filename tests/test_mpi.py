@@ -236,6 +236,142 @@ def test_tasks_may_ask_for_other_nodes_but_not_for_more_than_there_are(polaris_m
     assert "Traceback" not in log
 
 
+def asks_for_nodes(case, nodes, ranks="None"):
+    """Rows that ask for other numbers of nodes, by a column of the input, as the comments of run.py tell."""
+    rows = [f"{1.5 + i / 20:.2f},16,20,{i},{n}\n" for i, n in enumerate(nodes)]
+    (case.project / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed,nodes\n" + "".join(rows))
+    text = (case.project / "run.py").read_text().replace('"seed": int}', '"seed": int, "nodes": int}')
+    text = text.replace("    return apps.ising(**row)\n", "").replace("    # nodes = ", "    nodes = ")
+    (case.project / "run.py").write_text(text.replace("    # return apps.ising", "    return apps.ising"))
+
+
+def spans(project):
+    """{line of the input: (start, end, hosts)} of each task."""
+    rows = [row for row in results(project, "tasks.csv") if row["status"] == "done"]
+    return {
+        int(row["line"]): (float(row["started"]), float(row["ended"]), row["host"].split(";")) for row in rows
+    }
+
+
+def test_tasks_of_different_nodes_in_one_block_all_end_in_their_order(polaris_mpi):
+    """1, 1, 4, 1, 2, 3 nodes on four: the one for four starts when those before it have ended, not later."""
+    nodes = (1, 1, 4, 1, 2, 3)
+    case = polaris_mpi()
+    asks_for_nodes(case, nodes)
+    case.program("__import__('time').sleep(1.5)")
+    ended, log = case.qsub()
+    assert ended["Exit_status"] == 0 and "6 of 6 tasks done" in log, log
+    took = spans(case.project)
+    assert [len(took[line][2]) for line in range(2, 8)] == list(nodes)
+    assert {int(row["nodes"]): int(row["ranks"]) for row in results(case.project)} == {n: 4 * n for n in nodes}
+    start, end = took[4][:2]
+    assert start >= max(took[2][1], took[3][1]) - 0.05, "it needs all the nodes"
+    assert all(took[line][0] >= end - 0.05 for line in (5, 6, 7)), "those after it wait for it"
+    busy = {}
+    for begin, finish, hosts in took.values():
+        for host in hosts:
+            busy.setdefault(host, []).append((begin, finish))
+    for each in busy.values():
+        each.sort()
+        assert all(b[0] >= a[1] - 0.05 for a, b in zip(each, each[1:], strict=False)), "a node has one task"
+
+
+def test_ranks_as_parsls_own_words_have_them(polaris_mpi):
+    """num_ranks in place of ranks_per_node; what contradicts itself is that task's failure."""
+    case = polaris_mpi(nodes=2)
+    asks_for_nodes(case, (2, 1, 1, 1))
+    edit(case.project, "run.py", 'parsl_resource_specification={"num_nodes": nodes}', "parsl_resource_specification=spec")
+    specs = """
+    spec = [
+        {"num_nodes": nodes, "num_ranks": 4}, {"num_nodes": "1", "ranks_per_node": 2}, {"num_nodes": 1, "num_ranks": 8,
+        "ranks_per_node": 4}, {"num_nodes": 1, "nodes": 1},
+    ][row["seed"]]
+    return apps"""
+    edit(case.project, "run.py", "    return apps", specs.lstrip("\n"))
+    ended, log = case.qsub()
+    assert ended["Exit_status"] == 1 and "2 of 4 tasks done" in log, log
+    assert {row["seed"]: row["ranks"] for row in results(case.project)} == {"0": "4", "1": "2"}
+    reasons = {row["seed"]: row["reason"] for row in results(case.project, "failures.csv")}
+    assert "8 ranks are not 1 nodes x 4 ranks a node" in reasons["2"] and "nodes" in reasons["3"]
+
+
+def test_options_of_mpiexec_may_follow_the_prefix(polaris_mpi):
+    """The idiom of ALCF's page and workshop, in a script of the user's own with this project's config."""
+    case = polaris_mpi(nodes=2, nodes_per_task=2)
+    (case.project / "affinity.sh").write_text("#!/bin/bash\nexport MINE=1\nexec \"$@\"\n")
+    hello = "hello $PMI_RANK $PALS_LOCAL_RANKID $(hostname) gpu $CUDA_VISIBLE_DEVICES threads $OMP_NUM_THREADS mine $MINE"
+    (case.project / "hello.sh").write_text(f'#!/bin/bash\necho "{hello}"\n')
+    (case.project / "own.py").write_text(
+        """
+import os
+import parsl
+from parsl import bash_app
+from config import fresh_config
+
+here = os.getcwd()
+spec = {"num_nodes": 2, "ranks_per_node": 4, "num_ranks": 8}
+
+
+@bash_app
+def hello(parsl_resource_specification, depth=8, stdout="out", stderr="err"):
+    return f"$PARSL_MPI_PREFIX --cpu-bind depth --depth={depth} bash {here}/affinity.sh bash {here}/hello.sh"
+
+
+with parsl.load(fresh_config()):
+    tasks = [hello(spec, stdout=f"{here}/hello-{i}.out", stderr=f"{here}/hello-{i}.err") for i in range(3)]
+    print("codes", [task.result() for task in tasks])
+"""
+    )
+    edit(case.project, "driver.pbs", "exec python run.py --mode", "exec python own.py #")
+    ended, log = case.qsub()
+    assert ended["Exit_status"] == 0 and "codes [0, 0, 0]" in log, log
+    for i in range(3):
+        lines = sorted((case.project / f"hello-{i}.out").read_text().splitlines())
+        assert lines == [
+            f"hello {r} {r % 4} {ended['nodes'][r // 4]} gpu {3 - r % 4} threads 8 mine 1" for r in range(8)
+        ], lines
+    calls = [argv for name, argv, _ in case.pbs.calls() if name == "mpiexec"]
+    for call in calls:
+        assert call.count("--cpu-bind") == 1 and call[call.index("--cpu-bind") + 1] == "depth" and "--depth=8" in call
+    bound = {rank["local"]: rank["cpus"] for rank in case.pbs.ranks()}
+    assert bound == {i: f"{8 * i}-{8 * i + 7}" for i in range(4)}
+
+
+def test_the_prefix_takes_options_on_a_laptop_too(laptop):
+    script = """
+import parsl
+from parsl import bash_app
+from config import fresh_config
+
+
+@bash_app
+def hello(stdout="out", stderr="err", parsl_resource_specification=None):
+    return "$PARSL_MPI_PREFIX --cpu-bind depth --depth=8 --env COLOUR=red bash -c 'echo $PMI_SIZE $COLOUR'"
+
+
+with parsl.load(fresh_config("local")):
+    print("code", hello(stdout="OUT", parsl_resource_specification={"ranks_per_node": 2, "num_nodes": 1}).result())
+"""
+    (laptop / "own.py").write_text(script.replace("OUT", str(laptop / "said")))
+    done = user(laptop, "python own.py")
+    assert done.returncode == 0 and "code 0" in done.stdout, done.stdout
+    assert (laptop / "said").read_text().split() == ["2", "red"] * 2
+
+
+def test_several_apps_in_task_of_the_workload_mpi(laptop):
+    """As in the workload gpu: tests/test_truth.py has the ways."""
+    from test_truth import LOCAL, done, right, ways_of_passing_futures
+
+    ways_of_passing_futures(laptop, rows=1)
+    table = (laptop / "inputs" / "sweep.csv").read_text().splitlines()
+    few = [line for line in table if int(line.split(",")[0].replace("x", "0")) < 1000]
+    (laptop / "inputs" / "sweep.csv").write_text("\n".join([*few, ""]))
+    done(laptop, LOCAL)
+    right(laptop, rows=1, plain=0)
+    assert "nothing to do" in done(laptop, LOCAL)
+    right(laptop, rows=1, plain=0)
+
+
 @pytest.mark.parametrize(
     "option, value, said",
     [

@@ -13,10 +13,16 @@ python run.py --check --jobs "$1" >check.log || { grep WRONG check.log >&2; exit
 rm check.log
 after=()
 for ((i = 1; i <= $1; i++)); do
-    job=$(qsub -v CHAIN=1 "${after[@]}" driver.pbs) || {
+    said=$(qsub -v CHAIN=1 "${after[@]}" driver.pbs) || {
         echo "chain.sh: job $i of $1 was refused; those before it stay: qstat -u $USER" >&2
         exit 2
     }
+    # A site may print notices before the job's id.
+    job=$(grep -Ex '[0-9]+\.[A-Za-z0-9_.-]+' <<<"$said" | tail -n 1)
+    if [ -z "$job" ]; then
+        echo "chain.sh: qsub took job $i of $1 and printed no id of it: $said" >&2
+        exit 2
+    fi
     echo "$job${after[1]:+ after ${after[1]#depend=afternotok:}}"
     after=(-W "depend=afternotok:$job")
 done

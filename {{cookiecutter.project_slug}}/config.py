@@ -62,24 +62,19 @@ def fresh_config(mode="auto"):
 
 {% if cookiecutter.workload == "mpi" %}
     # Parsl's PBSProProvider and MPIExecutor, with what Polaris does to blocks and nodes taken into account.
-    from polaris.blocks import (
-        Memoizer,
-        PolarisProvider,
-        blocks_that_never_work,
-        drain_period,
-        retry_cost,
-    )
+    from polaris.blocks import PolarisProvider, blocks_that_never_work, drain_period, retry_cost
+    from polaris.memo import Memoizer
     from polaris.mpi import Executor
 {% else %}
     # Parsl's HighThroughputExecutor and PBSProProvider, with what Polaris does to blocks taken into account.
     from polaris.blocks import (
         Executor,
-        Memoizer,
         PolarisProvider,
         blocks_that_never_work,
         drain_period,
         retry_cost,
     )
+    from polaris.memo import Memoizer
 {% endif %}
 
     mode = machine.choose_mode(mode)

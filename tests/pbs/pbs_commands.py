@@ -127,6 +127,8 @@ def qsub(folder, argv):
             job = accept(folder, state, request, argv, words, script)
             record.update(id=job["id"], queue=job["attrs"]["queue"], script=script, vanished=job["vanished"])
             state["submissions"].append(record)
+        if state["notice"]:
+            print(state["notice"])
         print(job["id"])
         return 0
     except Refused as refusal:
@@ -557,7 +559,10 @@ def shown(job):
 
 
 def cjson(value, depth=1):
-    """cJSON's layout; PBS writes whatever looks like a number as a number, also a job's name."""
+    """cJSON's layout; PBS writes whatever looks like a number as a number, also a job's name.
+
+    Digits after a zero it writes as they are (seen on real servers: `"CASE":005`): that is no JSON.
+    """
     import json
 
     if isinstance(value, dict):
@@ -566,6 +571,8 @@ def cjson(value, depth=1):
             for key, item in value.items()
         )
         return "{\n" + inner + "\n" + "\t" * (depth - 1) + "}"
+    if isinstance(value, str) and re.fullmatch(r"0\d{1,14}", value):
+        return value
     if isinstance(value, int) or re.fullmatch(r"[+-]?\d{1,15}(\.\d+)?", value):
         number = float(value)
         return str(int(number)) if number == int(number) else repr(number)

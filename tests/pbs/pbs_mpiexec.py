@@ -56,6 +56,9 @@ def parse(argv):
                 raise Fatal(f"mpiexec: option '{name}' requires an argument", 2)
             value = words.pop(0)
         key = VALUED[name]
+        if key in options and key != "env":
+            # What the real one makes of an option that is given twice was not recorded.
+            raise Fatal(f"mpiexec: option '{name}' is given twice", 2)
         if key in ("n", "ppn", "depth"):
             if not value.isdigit() or int(value) < 1:
                 raise Fatal(f"mpiexec: invalid value '{value}' for option '{name}'", 2)

@@ -86,6 +86,7 @@ class PBS:
             "refuse": [],
             "vanish": False,
             "vanish_next": 0,
+            "notice": "",
             "hold_jobs": False,
             "submissions": [],
             "refusals": [],
@@ -191,6 +192,24 @@ class PBS:
         """Answer the next otherwise good qsub calls with this text and exit code."""
         with pbs_state.locked(self.folder) as state:
             state["refuse"].append({"text": text, "code": code, "times": times})
+
+    def notice(self, text):
+        """Have qsub print a line before the job's id, as sites do."""
+        with pbs_state.locked(self.folder) as state:
+            state["notice"] = text
+
+    def hold(self, job_id):
+        """`qhold` of a job that waits (PBS user's guide: state H, a user hold)."""
+        with pbs_state.locked(self.folder) as state:
+            attrs = state["jobs"][pbs_state.full_id(str(job_id))]["attrs"]
+            assert attrs["job_state"] == "Q", attrs
+            attrs.update(job_state="H", Hold_Types="u", substate=20)
+
+    def release(self, job_id):
+        """`qrls` of a job that is held so."""
+        with pbs_state.locked(self.folder) as state:
+            attrs = state["jobs"][pbs_state.full_id(str(job_id))]["attrs"]
+            attrs.update(job_state="Q", Hold_Types="n", substate=10)
 
     def vanish_next(self, times=1):
         """The next accepted job gets an id and is then unknown (silent rejection)."""

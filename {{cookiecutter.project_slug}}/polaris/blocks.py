@@ -6,7 +6,7 @@ config.py builds its executor and PBS provider of these; run.py's engine watches
 from __future__ import annotations
 
 import contextlib
-import json
+import multiprocessing
 import os
 import re
 import signal
@@ -16,26 +16,31 @@ from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
-from parsl.dataflow.memoization import BasicMemoizer
 from parsl.executors import HighThroughputExecutor
-from parsl.executors.errors import InvalidResourceSpecification, ScalingFailed
+from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import PBSProProvider
 from parsl.providers.torque.torque import translate_table
-from parsl.serialize import deserialize, serialize
+from parsl.serialize import serialize
 
-from . import facts, machine
-from .ensemble import in_words, one_line
+from . import facts, interchange, machine, on_worker
+from .ensemble import in_words
+from .errors import FailedOnWorker, one_line, raised_by, root_of
 
 NEVER_STARTED = (JobState.FAILED, JobState.MISSING)
 SECONDS_BETWEEN_REFUSALS = 60  # before PBS is asked again for a block that it refused
 LOST_MANAGERS, LOST_WORKERS = 10, 3  # tries that a task may lose with its node or block, with its worker
-SAME_EVERY_TIME = (ImportError, NameError, SyntaxError, TypeError, InvalidResourceSpecification)
+JOB_ID = re.compile(r"[0-9]+(\[\])?\.[A-Za-z0-9_.-]+")  # as qsub prints it
+SILENCE = 60  # seconds that Parsl's interchange may leave questions unanswered
 
 _failed = deque()  # tries that failed and that the engine has not recorded yet
 _lost = []  # tries that were lost with a worker, node or block, in this process
+
+
+class PartOfParslDied(TooManyJobFailuresError):
+    """A thread or process of Parsl's that a run cannot do without."""
 
 
 def losses():
@@ -52,8 +57,11 @@ def retry_cost(error, task):
     the program would make every time is not tried again.
     """
     never = float("inf")
+    if root_of(error) is not error:
+        return never  # it waited for an app that failed, and never ran itself
+    raised_by(task["func_name"], error)
     _failed.append((task["app_fu"], about_try(task, error)))
-    if isinstance(error, SAME_EVERY_TIME):
+    if isinstance(error, on_worker.SAME_EVERY_TIME) or not getattr(error, "again", True):
         return never
     for kind, most in ((WorkerLost, LOST_WORKERS), (ManagerLost, LOST_MANAGERS)):
         if isinstance(error, kind):
@@ -99,39 +107,43 @@ def about_try(task, error=None):
     return about
 
 
-def timed(function, args, kwargs):
-    """Run on a worker in place of the app: its result, and where, when and how long (seconds) it ran."""
-    began, start = time.time(), time.perf_counter()
-    result = deserialize(function)(*args, **kwargs)
-    took = time.perf_counter() - start
-    block, worker = os.environ.get("PARSL_WORKER_BLOCK_ID", ""), os.environ.get("PARSL_WORKER_RANK", "")
-    when = {"started": round(began, 3), "ended": round(began + took, 3), "seconds": round(took, 3)}
-    return result, {"block": block, **machine.where(), "worker": worker, **when}
-
-
 class Recording:
     """What makes an executor of Parsl's learn where and how long tasks run, whatever the app."""
 
     longest = 0.0  # seconds, of a task so far
     stranded = frozenset()  # blocks that have lost too many nodes for any task
-    runner = staticmethod(timed)  # what runs on the worker in place of the app
+
+    def prepared(self, resource_specification):
+        """(what runs on the worker in place of the app, the specification that Parsl is given)"""
+        return on_worker.timed, resource_specification
 
     def submit(self, func, resource_specification, *args, **kwargs):
-        inner = super().submit(self.runner, resource_specification, serialize(func), args, kwargs)
+        runner, specification = self.prepared(resource_specification)
+        inner = super().submit(runner, specification, serialize(func), args, kwargs)
         outer = Future()
         outer.submitted = round(time.time(), 3)
 
         def unwrap(inner):
-            error = inner.exception()
-            if error is not None:
+            result, error = None, inner.exception()
+            try:
+                if error is None:
+                    told, outer.ran = inner.result()
+                    self.longest = max(self.longest, outer.ran["seconds"])
+                    result, error = on_worker.opened(told)
+            except Exception as problem:  # in Parsl's thread, which must live on
+                error = FailedOnWorker(type(problem).__name__, f"its result came broken: {problem}")
+            if error is None:
+                outer.set_result(result)
+            else:
                 outer.set_exception(error)
-                return
-            result, outer.ran = inner.result()
-            self.longest = max(self.longest, outer.ran["seconds"])
-            outer.set_result(result)
 
         inner.add_done_callback(unwrap)
         return outer
+
+    def forget(self, block):
+        """Have Parsl take the nodes of a block for lost at once: PBS says that it has ended."""
+        with open(os.path.join(self.logdir, interchange.ENDED), "a") as file:
+            file.write(f"{block}\n")
 
 
 class Executor(Recording, HighThroughputExecutor):
@@ -144,18 +156,6 @@ class Executor(Recording, HighThroughputExecutor):
     @property
     def lanes_per_node(self):
         return int(self.workers_per_node)
-
-
-class Memoizer(BasicMemoizer):
-    """BasicMemoizer that opens the checkpoint file for apps with `cache=True` alone, not for every task."""
-
-    def update_memo_result(self, task, r):
-        if task["memoize"]:
-            super().update_memo_result(task, r)
-
-    def update_memo_exception(self, task, e):
-        if task["memoize"]:
-            super().update_memo_exception(task, e)
 
 
 class PolarisProvider(PBSProProvider):
@@ -199,14 +199,20 @@ class PolarisProvider(PBSProProvider):
                 self.resources[job_id]["status"] = JobStatus(JobState.COMPLETED)
         return gone
 
+    def execute_wait(self, cmd, timeout=None):
+        """Run a command of PBS's; of what qsub prints, the job's id alone: a site may print notices too."""
+        code, out, err = super().execute_wait(cmd, timeout)
+        if code == 0 and cmd.startswith("qsub "):
+            ids = [line.strip() for line in out.splitlines() if JOB_ID.fullmatch(line.strip())]
+            if not ids:
+                return 1, out, f"{err}\nqsub: no job id in what it printed: {out.strip()[:200]}"
+            out = ids[-1]
+        return code, out, err
+
     def _status(self):
         asked = [job_id for job_id, job in self.resources.items() if not job["status"].terminal]
-        if not asked:
-            return
-        _, out, err = self.execute_wait("qstat -x -f -F json " + " ".join(asked))
-        try:
-            found = {name.split(".")[0]: job for name, job in json.loads(out).get("Jobs", {}).items()}
-        except ValueError:
+        found, err = self._ask(asked) if asked else (None, "")
+        if found is None:
             return  # PBS does not answer for now; Parsl asks again
         for job_id in asked:
             job, number = self.resources[job_id], job_id.split(".")[0]
@@ -214,6 +220,9 @@ class PolarisProvider(PBSProProvider):
             if number in found:
                 state = translate_table.get(found[number].get("job_state"), JobState.UNKNOWN)
                 message = found[number].get("comment")
+                # Parsl would ask for a further block in place of one that is held, beyond max_blocks.
+                job["held"] = state == JobState.HELD
+                state = JobState.PENDING if job["held"] else state
                 for name in ("stime", "obittime"):
                     if name in found[number]:
                         job[name] = machine.pbs_time(found[number][name])
@@ -227,13 +236,28 @@ class PolarisProvider(PBSProProvider):
                 files = {"stdout_path": job["job_stdout_path"], "stderr_path": job["job_stderr_path"]}
                 job["status"] = JobStatus(state, message, **files)
 
+    def _ask(self, job_ids):
+        """({number: {attribute: value}} or None, what qstat complained of) of these jobs."""
+        ids = " ".join(job_ids)
+        _, out, err = self.execute_wait(f"qstat -x -f -F json {ids}")
+        found = machine.jobs_in(out)
+        if found is None and out.strip():  # no JSON, as of some servers
+            _, out, err = self.execute_wait(f"qstat -x -f {ids}")
+            found = machine.jobs_in(out)
+            if found is None and "Unknown Job Id" in err:
+                found = {}
+        return found, err
+
 
 # --- watching them -------------------------------------------------------------------------------
 class Blocks:
     """The blocks of a running Parsl, for the engine: are there workers, how long yet, why not."""
 
-    def __init__(self, dfk, mode, margin):
+    def __init__(self, dfk, mode, margin, threads=()):
+        """threads: of Parsl's, which live as long as it does."""
         self.mode, self.margin_set = mode, margin
+        self.threads, self.processes = list(threads), multiprocessing.active_children()
+        self.answered_at = time.monotonic()
         self.executor = dfk.executors["htex"]
         self.provider = self.executor.provider
         self.per_pool = int(self.executor.workers_per_node)
@@ -243,6 +267,7 @@ class Blocks:
         self.next_sight = 0.0
         self.since = {}  # (block, state) -> when it was first seen so
         self.told = {}  # block -> what the run's log last said of it
+        self.forgotten = set()  # blocks that have ended, as the interchange knows
         self.worked = self.seen_workers = False
 
     def about(self):
@@ -267,14 +292,17 @@ class Blocks:
 
         Returns (lines about workers, blocks and time left; {block: what it is}).
         """
-        managers = self.executor.connected_managers()
+        ended = self._ended_blocks()
+        managers = [m for m in self.executor.connected_managers() if m["block_id"] not in ended]
         workers, tasks = (sum(m[what] for m in managers) for what in ("worker_count", "tasks"))
         lines = [f"workers {workers} of {self.workers}, running {tasks}"]
         seen = {}
         for job, about in list(self.provider.resources.items()):
             state, block = about["status"].state, self.executor.job_ids_to_block.get(job, "?")
             mine = [manager["worker_count"] for manager in managers if manager["block_id"] == block]
-            if mine and not about["status"].terminal:
+            if about.get("held") and not about["status"].terminal:
+                state = JobState.HELD
+            elif mine and not about["status"].terminal:
                 state = JobState.RUNNING  # PBS is asked once a minute, Parsl's interchange knows at once
             since = self.since.setdefault((job, state), time.time())
             seen[block] = {"job": job, "state": state.name, "workers": sum(mine)}
@@ -298,10 +326,26 @@ class Blocks:
             lines.append(f"the job ends at {time.strftime('%H:%M', time.localtime(self.end))}, in {left}")
         return lines, seen
 
+    def _ended_blocks(self):
+        """Blocks that PBS says have ended; what their nodes had in hand is handed out again now."""
+        if self.mode != "blocks":
+            return set()
+        of_jobs = self.executor.job_ids_to_block
+        ended = {
+            of_jobs[job]
+            for job, about in list(self.provider.resources.items())
+            if about["status"].terminal and job in of_jobs
+        }
+        for block in ended - self.forgotten:
+            self.executor.forget(block)
+        self.forgotten |= ended
+        return ended
+
     def tell(self, run):
         """Show in the run's view and note in its log how workers and blocks are."""
         looked = answered(self.look)
         if looked is not None:
+            self.answered_at = time.monotonic()
             run.around, seen = looked
             if not self.seen_workers and any(about["workers"] for about in seen.values()):
                 self.seen_workers, run.start = True, time.monotonic()
@@ -343,10 +387,9 @@ class Blocks:
                 run.stop("the end of the walltime")
             elif now > self.end - min(15, self.margin() / 2):
                 run.at_once = True
-        ended = self.executor.interchange_proc.poll()
-        if ended is not None and not self.broken():
-            why = f"Parsl's interchange ended ({ended}); was it killed, or out of memory?"
-            self.executor.set_bad_state_and_fail_all(TooManyJobFailuresError(why))
+        why = None if self.broken() else self._dead_part()
+        if why:
+            self.executor.set_bad_state_and_fail_all(PartOfParslDied(why))
         if self.broken():
             if run.stopping is None:
                 run.stop("no workers")
@@ -367,6 +410,21 @@ class Blocks:
             self.executor.launch_cmd = re.sub(r"--drain_period=\S+", f"--drain_period={period}", command)
         if not self.worked:
             self._look_for_dying_workers()
+
+    def _dead_part(self):
+        """Which thread or process of Parsl's has ended or is silent, in words; None where all work."""
+        ended = self.executor.interchange_proc.poll()
+        if ended is not None:
+            return f"Parsl's interchange ended ({ended}); was it killed, or out of memory?"
+        for part in (*self.threads, *self.processes):
+            if not part.is_alive():
+                what = "thread" if part in self.threads else "process"
+                logs = f"see parsl.log in {self.executor.run_dir}"
+                return f"Parsl's {what} {part.name} ended, and no result would arrive any more: {logs}"
+        silent = time.monotonic() - self.answered_at
+        if silent > SILENCE:
+            return f"Parsl's interchange has not answered for {in_words(silent)}; is this machine overloaded?"
+        return None
 
     def _give_up_stranded(self, run):
         """A block with too few nodes left gets no further task, and is given back once it is idle."""
@@ -402,8 +460,8 @@ class Blocks:
             block = f"{self.provider.nodes_per_block} node(s) for {self.provider.walltime}"
             block += f" in queue {self.provider.queue}"
             return f"{said[-1]}: {block}; mend config.py or wait, then run again"
-        if "lost it" in error or "interchange" in error:
-            return error
+        if "lost it" in error or isinstance(self.executor.executor_exception, PartOfParslDied):
+            return f"{error}; run again to go on"
         what = "workers die at their start" if "workers die" in error else "ended before a worker connected"
         for block, _ in reversed(status):
             path = self._stderr(block)

@@ -61,11 +61,12 @@ class Problem(NamedTuple):
     fatal: bool = True  # False: said, but nothing is refused
 
 
-def check(settings, *, submitting=False, ask=None, typed=False):
+def check(settings, *, submitting=False, ask=None, typed=False, running=False):
     """All problems of `settings`, in the order of its fields.
 
     typed: whether numbers must be numbers, as in config.py; answers and #PBS lines are text.
     submitting: whether PBS is about to be asked for nodes; the placeholder account is refused only then.
+    running: whether they are of a job that runs: what PBS took is not refused afterwards.
     ask: a function from a queue's name to `live_queue`'s answer; it is called for unlisted queues only.
     """
     problems = []
@@ -88,8 +89,11 @@ def check(settings, *, submitting=False, ask=None, typed=False):
         allowed = "names the folder and the PBS job: a letter, then letters, digits, '-', '_', 63 at most"
         problems.append(Problem("project_slug", slug, allowed, "my-project"))
     problems += _account(settings, submitting)
-    problems += _queue(settings, ask or live_queue)
-    problems += _filesystems(settings)
+    of_queue = list(_queue(settings, ask or live_queue))
+    problems += [p._replace(fatal=False) for p in of_queue] if running else of_queue
+    problems += _margin(settings)
+    of_files = list(_filesystems(settings))
+    problems += [p._replace(fatal=False) for p in of_files] if running else of_files
     problems += _workers(settings)
     problems += _ranks(settings)
     problems += _submit_side(settings)
@@ -166,9 +170,6 @@ def _queue(settings, ask):
                 f"so {nodes} nodes for {facts.hms(limit)} at most, or {enough} nodes or more for {walltime}"
             )
             yield Problem("walltime", walltime, wrong, facts.hms(limit))
-    if settings.margin is not None and duration is not None and settings.margin > duration / 2:
-        wrong = f"seconds is more than half of the walltime, {walltime}"
-        yield Problem("margin", settings.margin, wrong, str(int(duration / 10)))
     jobs = settings.jobs
     if jobs is not None and queue.queued is not None and jobs > queue.queued:
         wrong = f"is more than {name} lets one user or project queue: {queue.queued}"
@@ -182,6 +183,21 @@ def _queue(settings, ask):
     elif blocks is not None and blocks > queue.running:
         wrong = f"is more jobs than {name} runs at a time ({queue.running}): the others wait"
         yield Problem("max_blocks", blocks, wrong, str(queue.running), fatal=False)
+
+
+def _margin(settings):
+    """Whether the end of the walltime, in which no task starts, leaves time for tasks."""
+    margin, walltime = settings.margin, settings.walltime
+    duration = None if walltime is None else facts.seconds(walltime)
+    listed = facts.QUEUES.get(settings.queue)
+    if not duration or (listed and duration < listed.walltime[0]):
+        return  # said already
+    mend = str(max(1, int(duration / 10)))
+    if margin is not None and margin > duration / 2:
+        yield Problem("margin", margin, f"seconds is more than half of the walltime, {walltime}", mend)
+    elif margin is None and duration <= facts.SHORTEST_MARGIN:
+        last = f"none starts in the last {facts.SHORTEST_MARGIN} s of a walltime, and that is {walltime}"
+        yield Problem("margin", margin, f"leaves no time for tasks: {last}; set it in config.py, in s", mend)
 
 
 def _unlisted_queue(name, nodes, duration, ask):

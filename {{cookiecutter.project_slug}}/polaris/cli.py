@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import importlib
 import importlib.metadata
-import json
 import logging
 import os
 import re
@@ -14,12 +13,15 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
 
-from . import checks, facts, machine, views
-from .ensemble import WINDOW, Ensemble, Refused, in_words, runs, unused_columns
+from . import checks, facts, machine, tables, views
+from .ensemble import WINDOW, Ensemble, in_words, lock_in, runs
+from .errors import Refused, one_line
+from .sources import unused_columns
 
 PROJECT = Path(__file__).resolve().parent.parent
 DONE, TASKS_FAILED, REFUSED, UNFINISHED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -86,6 +88,9 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
     parser.add_argument("--dry-run", action="store_true", help="print the script that would be submitted")
     parser.add_argument("--jobs", type=int, help=argparse.SUPPRESS)  # chain.sh, before it submits so many
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a name that the locale has no letters for is no reason to end
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     given = args.inputs_file and os.path.abspath(args.inputs_file)
     os.chdir(PROJECT)  # results, logs and the default input lie there, wherever this was called from
     config = importlib.import_module("config")
@@ -133,7 +138,8 @@ def _count(number, noun):
 def _settings(config, **more):
     """The options of config.py as checks.Settings; a missing one is a mistake that names itself."""
     given = {name: getattr(config, name) for name in OPTIONS}
-    version = re.search(r"^conda_version=\"?([^\"\s#]*)", (PROJECT / "activate.sh").read_text(), re.MULTILINE)
+    script = (PROJECT / "activate.sh").read_text(encoding="utf-8")
+    version = re.search(r"^conda_version=\"?([^\"\s#]*)", script, re.MULTILINE)
     return checks.Settings(
         **given,
         conda_version=version and version.group(1),
@@ -144,39 +150,66 @@ def _settings(config, **more):
 
 
 def _problems(config, mode, every_file=False, jobs=None, **more):
-    """Each problem as (fatal, line): of config.py, and of driver.pbs where it matters.
+    """Each problem as (fatal, line): of config.py, of the job that runs this, and of driver.pbs.
 
     more: fields of checks.Settings that are not set but known, of rows and results.
     """
     settings = _settings(config, **more)
-    found = checks.check(settings, submitting=mode == "blocks", typed=True)
-    lines = [(p.fatal, f"{_in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
     inside = "PBS_JOBID" in os.environ
-    if every_file or inside:
-        text = (PROJECT / "driver.pbs").read_text()
-        driver, numbers = checks.read_driver(text)
-        # In a job, what qsub's own options changed counts, not the file.
-        actual = {"account": os.environ.get("PBS_ACCOUNT"), "queue": os.environ.get("PBS_O_QUEUE")}
-        if inside:
-            driver = driver._replace(**{name: value for name, value in actual.items() if value})
-        found = []
-        if every_file or mode == "job":
-            job = driver._replace(jobs=jobs, nodes_per_task=settings.nodes_per_task)
-            ours = ("workers_per_gpu", "rows_per_task")  # checked in config.py
-            job = job._replace(**{name: getattr(settings, name) for name in ours}, **more)
-            of_job = checks.check(job, submitting=inside or jobs is not None)
-            found += [p for p in of_job if p.name not in ours]
-        found += checks.check_driver(driver, settings, from_driver=inside and mode == "blocks")
-        for p in found:
-            where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
-            lines.append((p.fatal, f"{where}{NAMES.get(p.name, p.name)} {p.given}: {_said(p)}"))
+    of_job = machine.settings_of_job() if inside and "PBS_NODEFILE" in os.environ else {}
+    lines = []
+    if mode == "job" and of_job:
+        # Its nodes, walltime, queue and account are those that qsub was told, whatever the files say.
+        job = settings._replace(**of_job, max_blocks=None)
+        found = checks.check(job, submitting=True, typed=True, running=True)
+        lines += [(p.fatal, f"{_in_job(p, of_job)}: {_said(p)}") for p in found]
+        if not every_file:
+            return lines
+    found = checks.check(settings, submitting=mode == "blocks", typed=True)
+    lines += [(p.fatal, f"{_in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
+    if every_file:
+        lines += _problems_of_driver(settings, jobs, inside, more)
+    if inside and mode == "blocks":
+        job = checks.Settings(**of_job)
+        for p in checks.check_driver(job, settings, from_driver=True):
+            lines.append((p.fatal, f"{_in_job(p, of_job)}: {_said(p)}"))
+    return list(dict.fromkeys(lines))
+
+
+def _problems_of_driver(settings, jobs, inside, more):
+    """Those of driver.pbs, for the qsub that follows."""
+    try:
+        driver, numbers = checks.read_driver((PROJECT / "driver.pbs").read_text(encoding="utf-8"))
+    except OSError as error:
+        return [(False, f"driver.pbs: {error.strerror}: nothing of it is checked")]
+    ours = ("workers_per_gpu", "rows_per_task")  # checked in config.py
+    job = driver._replace(jobs=jobs, nodes_per_task=settings.nodes_per_task, margin=settings.margin)
+    job = job._replace(**{name: getattr(settings, name) for name in ours}, **more)
+    found = [p for p in checks.check(job, submitting=inside or jobs is not None) if p.name not in ours]
+    found += checks.check_driver(driver, settings, from_driver=False)
+    lines = []
+    for p in found:
+        where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
+        lines.append((p.fatal, f"{where}{NAMES.get(p.name, p.name)} {p.given}: {_said(p)}"))
     return lines
+
+
+def _in_job(problem, of_job):
+    """Where a setting comes from that the job has: driver.pbs, where that says the same, or qsub's own."""
+    name = problem.name
+    if name not in of_job:
+        return f"{_in_config(name)} = {problem.given!r}"
+    with contextlib.suppress(OSError):
+        driver, numbers = checks.read_driver((PROJECT / "driver.pbs").read_text(encoding="utf-8"))
+        if name in numbers and str(getattr(driver, name)) == str(of_job[name]):
+            return f"driver.pbs line {numbers[name]}: {NAMES[name]} {problem.given}"
+    return f"this job: {NAMES[name].removeprefix('#PBS ')} {problem.given}"
 
 
 def _in_config(name):
     """Where config.py (activate.sh, for one) sets an option."""
     file = "activate.sh" if name == "conda_version" else "config.py"
-    for number, line in enumerate((PROJECT / file).read_text().splitlines(), 1):
+    for number, line in enumerate((PROJECT / file).read_text(encoding="utf-8").splitlines(), 1):
         if re.match(rf"{name}\s*=", line):
             return f"{file} line {number}: {name}"
     return f"{file}: {name}"
@@ -247,25 +280,33 @@ def _check(config, mode, ensemble, jobs):
 def _status(ensemble):
     """What a run that goes on last wrote about itself, else what the results say; neither is disturbed."""
     try:
-        run = json.loads(ensemble.lock_file.read_text())
-        seen = ensemble.lock_file.stat().st_mtime
-        job = f", PBS job {run['job']}" if run["job"] else ""
-        print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
-        print(f"as of {time.strftime('%H:%M:%S', time.localtime(seen))}:", *run.get("lines", []), sep="\n")
-        age = time.time() - seen
-        if run["host"] == socket.gethostname() and not runs(run["pid"]):
-            print("that process is gone: it was killed; run again to go on")
-        elif age > 60:
-            print(f"no sign of life for {in_words(age)}: it was killed, or its node died; run again to go on")
-    except (OSError, ValueError):
-        ensemble.plan()
-        print("no run goes on here")
-        counted = f"done {ensemble.done}, left {ensemble.left} of {ensemble.total}"
-        with contextlib.suppress(OSError), open(ensemble.failures_file) as file:
-            failed = min(len(file.readlines()) - 1, ensemble.left)
-            if failed > 0:
-                counted += f"; the last run failed in {failed} of those left: {ensemble.failures_file}"
-        print(f"{ensemble.inputs_file}: {counted}")
+        text, seen = ensemble.lock_file.read_bytes(), ensemble.lock_file.stat().st_mtime
+    except OSError:
+        return _status_of_results(ensemble)
+    run = lock_in(text)
+    if run is None:
+        print(f"{ensemble.lock_file} cannot be read: a crash left it so, and the next run clears it away")
+        return _status_of_results(ensemble)
+    job = f", PBS job {run['job']}" if run["job"] else ""
+    print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
+    print(f"as of {time.strftime('%H:%M:%S', time.localtime(seen))}:", *run.get("lines", []), sep="\n")
+    age = time.time() - seen
+    if run["host"] == socket.gethostname() and not runs(run["pid"]):
+        print("that process is gone: it was killed; run again to go on")
+    elif age > 60:
+        print(f"no sign of life for {in_words(age)}: it was killed, or its node died; run again to go on")
+    return DONE
+
+
+def _status_of_results(ensemble):
+    ensemble.plan()
+    print("no run goes on here")
+    counted = f"done {ensemble.done}, left {ensemble.left} of {ensemble.total}"
+    with contextlib.suppress(OSError):
+        failed = min(sum(1 for _ in tables.rows_of(ensemble.failures_file)), ensemble.left)
+        if failed > 0:
+            counted += f"; the last run failed in {failed} of those left: {ensemble.failures_file}"
+    print(f"{ensemble.inputs_file}: {counted}")
     return DONE
 
 
@@ -283,7 +324,13 @@ def _run(config, mode, ensemble, summarize):
         if ensemble.strangers:
             rows = f"{ensemble.results_file} has {_count(ensemble.strangers, 'row')}"
             lines.append(f"{rows} that the input has no more: kept, and left out of the summary")
-        if ensemble.edited_since("apps.py") and ensemble.done:
+        if ensemble.repeated:
+            rows = f"{ensemble.results_file} has {_count(len(ensemble.repeated), 'row')} more than once"
+            lines.append(f"{rows}: the first of each counts, in the summary too")
+        edited = ensemble.edited_since("apps.py")
+        if edited is None and ensemble.done:
+            lines.append("whether apps.py was edited is not known: a crash left the note of it unreadable")
+        if edited and ensemble.done:
             so_far = f"apps.py was edited since: the {_count(ensemble.done, 'result')} so far are kept"
             lines.append(f"{so_far}; to have them computed again, move {ensemble.folder}/ away")
         status = DONE
@@ -313,8 +360,14 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
     import parsl
 
     from .blocks import Blocks, clear_up, losses
+    from .calls import Calls
 
-    if left:
+    if left and left["mode"] is None:
+        lines.append(
+            f"{ensemble.lock_file} could not be read, a crash left it so: what that run had in PBS, if "
+            "anything, is not known: qstat -u $USER"
+        )
+    elif left:
         ended = clear_up(left["mode"], left["blocks"], os.path.abspath(config.run_dir))
         if ended:
             lines.append(f"ended what a killed run had left: {', '.join(ended)}")
@@ -325,10 +378,11 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
     began = time.time()
     ensemble.on_signals()
     logging.raiseExceptions = False  # a full disk is said once, not by each log
+    before = set(threading.enumerate())
     dfk = parsl.load(parsl_config)
-    view, status, alone = None, DONE, None
+    view, status, alone, calls = None, DONE, None, None
     try:
-        blocks = Blocks(dfk, mode, config.margin)
+        blocks = Blocks(dfk, mode, config.margin, [t for t in threading.enumerate() if t not in before])
         while not (blocks.asked() or ensemble.stopping):  # a refused qsub is all that is said then
             time.sleep(0.1)
         ensemble.note(blocks.ids())
@@ -341,8 +395,9 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             if not MPI:
                 from .groups import Groups
 
-                groups = Groups(dfk, blocks.workers, config.rows_per_task)
-            ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks, groups)
+                groups = Groups(blocks.workers, config.retries, config.rows_per_task)
+            calls = Calls(dfk, ensemble.stops_while_waiting, hold_back=groups is not None)
+            ensemble.run(view, max(WINDOW, 4 * blocks.workers), blocks, groups, calls)
             alone = groups is None or groups.alone
             view.close()
         if losses():
@@ -357,6 +412,8 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             print(f"stopped by {ensemble.stopping}", flush=True)
             print(f"unfinished: {tasks}; {again} goes on from here", flush=True)
     finally:
+        if calls:
+            calls.close()
         if view:
             view.close()
         if not ensemble.at_once:
@@ -389,20 +446,24 @@ def _summarize(ensemble, summarize):
     Its apps run in this process: the nodes are given back by now, and a block need not be waited for.
     """
     import parsl
-    from parsl.executors import ThreadPoolExecutor
+
+    from .here import Here
 
     def call(app, arguments):
         futures = [app(*each) for each in arguments]
         return [future.result() for future in futures]
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    here = {"executors": [ThreadPoolExecutor(label="here")], "initialize_logging": False}
+    here = {"executors": [Here(label="here")], "initialize_logging": False}
     try:
         with tempfile.TemporaryDirectory() as folder, parsl.load(parsl.Config(**here, run_dir=folder)):
             made = summarize(ensemble.results(), call, ensemble.folder)
+    except Refused as error:
+        print(f"the summary is not made: {error}", file=sys.stderr)
+        return REFUSED
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[1]
-        place = f"{_shown(at.filename)} line {at.lineno}: {type(error).__name__}: {error}"
+        place = f"{_shown(at.filename)} line {at.lineno}: {one_line(error)}"
         print(f"the results are safe, but summarize in run.py failed: {place}", file=sys.stderr)
         return REFUSED
     if made:
@@ -418,7 +479,7 @@ def _dry_run(config, mode):
         print("mode local submits nothing", file=sys.stderr)
         return DONE
     if mode == "job":
-        sys.stdout.write((PROJECT / "driver.pbs").read_text())
+        sys.stdout.write((PROJECT / "driver.pbs").read_text(encoding="utf-8"))
         return DONE
     problems = _problems(config, "blocks")
     for _, line in problems:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pickle
 import re
 import shlex
 import shutil
@@ -38,7 +37,7 @@ def nodes_of_job():
     nodefile = os.environ.get("PBS_NODEFILE")
     if nodefile is None:
         raise WrongMode("mode 'job' works inside a PBS job alone: there is no $PBS_NODEFILE here")
-    return list(dict.fromkeys(Path(nodefile).read_text().split()))
+    return list(dict.fromkeys(Path(nodefile).read_text(encoding="utf-8").split()))
 
 
 def output(*command):
@@ -55,6 +54,50 @@ def pbs_time(text):
     return time.mktime(time.strptime(text, "%a %b %d %H:%M:%S %Y"))
 
 
+def jobs_in(text):
+    """{number: {attribute: value}} of the jobs that `qstat -f` prints, as JSON or not; None: it says nothing.
+
+    The JSON of a real server may be none: it writes a value such as 005 as a number.
+    """
+    with contextlib.suppress(ValueError):
+        return {name.split(".")[0]: job for name, job in json.loads(text).get("Jobs", {}).items()}
+    jobs = {}
+    for part in re.split(r"^Job Id: ", text, flags=re.MULTILINE)[1:]:
+        number, _, lines = part.partition("\n")
+        job = jobs[number.split(".")[0]] = {}
+        for name, value in re.findall(r"^ {4}(\S+) = (.*)$", lines.replace("\n\t", ""), re.MULTILINE):
+            group, _, inner = name.partition(".")
+            if inner:
+                job.setdefault(group, {})[inner] = value
+            else:
+                job[name] = value
+    return jobs or None
+
+
+def this_job():
+    """What PBS says of the job that runs this, {attribute: value}; {} outside of one or without an answer."""
+    job = os.environ.get("PBS_JOBID")
+    for form in (("-F", "json"), ()) if job else ():
+        found = jobs_in(output("qstat", "-f", *form, job) or "")
+        if found:
+            return next(iter(found.values()))
+    return {}
+
+
+def settings_of_job():
+    """{option: value} of the job that runs this. qsub may have been told otherwise than driver.pbs says."""
+    about = this_job()
+    resources = about.get("Resource_List", {})
+    found = {
+        "account": os.environ.get("PBS_ACCOUNT") or about.get("Account_Name"),
+        "queue": os.environ.get("PBS_O_QUEUE") or about.get("queue"),  # prod routes into others
+        "nodes_per_block": len(nodes_of_job()),
+        "walltime": facts.hms(facts.seconds(resources.get("walltime", "")) or 0),
+        "filesystems": resources.get("filesystems"),
+    }
+    return {name: value for name, value in found.items() if value not in (None, 0, "0:00:00")}
+
+
 def times_of_job():
     """When the PBS job that runs this started and will end (seconds since the epoch); None outside a job.
 
@@ -63,12 +106,12 @@ def times_of_job():
     job, nodefile = os.environ.get("PBS_JOBID"), os.environ.get("PBS_NODEFILE")
     if job is None:
         return None, None
+    about = this_job()
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
-        (about,) = json.loads(output("qstat", "-f", "-F", "json", job))["Jobs"].values()
         start = pbs_time(about["stime"])
         return start, start + facts.seconds(about["Resource_List"]["walltime"])
     with contextlib.suppress(AttributeError, OSError, TypeError):
-        text = (Path(__file__).resolve().parent.parent / "driver.pbs").read_text()
+        text = (Path(__file__).resolve().parent.parent / "driver.pbs").read_text(encoding="utf-8")
         walltime = re.search(r"^#PBS .*walltime=([0-9:]+)", text, re.MULTILINE).group(1)
         start = os.stat(nodefile).st_mtime
         return start, start + facts.seconds(walltime)
@@ -76,20 +119,10 @@ def times_of_job():
 
 
 def checkpoints(run_dir):
-    """Parsl's checkpoints of earlier runs, without the half entry that a kill may have left in one."""
+    """The folders of Parsl's checkpoints of earlier runs; a run that was killed may have left one empty."""
     from parsl.utils import get_all_checkpoints
 
-    folders = [f for f in get_all_checkpoints(str(run_dir)) if os.path.exists(f"{f}/tasks.pkl")]
-    for folder in folders:
-        with open(Path(folder) / "tasks.pkl", "rb+") as file:
-            good = 0
-            try:
-                while True:
-                    pickle.load(file)
-                    good = file.tell()
-            except Exception:  # the end of the file, or of what can be read: pickle raises anything
-                file.truncate(good)
-    return folders
+    return [f for f in get_all_checkpoints(str(run_dir)) if os.path.exists(f"{f}/tasks.pkl")]
 
 
 def monitoring():
@@ -159,16 +192,8 @@ def threads(number):
 
 
 def interchange_command():
-    """What starts Parsl's interchange, of this Python's environment, out of the terminal's reach.
-
-    A terminal sends Ctrl-C to every process of its foreground group; the interchange must outlive it.
-    """
-    script = str(Path(sys.executable).with_name("interchange.py"))
-    script = script if os.path.exists(script) else shutil.which("interchange.py") or script
-    detach = "import os, sys; os.setpgid(0, 0); "
-    if sys.platform == "linux":  # killed -9, run.py takes it along: prctl(PR_SET_PDEATHSIG, SIGTERM)
-        detach += "import ctypes; ctypes.CDLL(None).prctl(1, 15); "
-    return [sys.executable, "-c", detach + "os.execv(sys.argv[1], sys.argv[1:])", script]
+    """What starts Parsl's interchange, with this Python's environment."""
+    return [sys.executable, str(Path(__file__).resolve().with_name("interchange.py"))]
 
 
 def address(mode):

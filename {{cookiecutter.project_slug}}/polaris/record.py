@@ -4,14 +4,14 @@ Of results/tasks.csv (every try of every task) and results/runs.jsonl (what the 
 and their blocks), whether the runs ended, were cut off or still go on. Times are seconds.
 """
 
-import csv
 import re
 import time
 from array import array
 
 import numpy
 
-from .ensemble import RECORD, events
+from . import tables
+from .engine import RECORD
 
 # What the time of a worker is made of: its colour, and what it means. The colours are those of Okabe and Ito,
 # which colour-blind people tell apart.
@@ -44,6 +44,8 @@ class Run:
         self.number, self.about, self.blocks, self.ended_by, self.picture = number, {}, {}, None, None
         self.seen = 0.0  # the last sign of life
         self.goes_on = False
+        self.unrecorded = False  # whether apps ran whose tries are not recorded: of stages, join apps
+        self.unread = []  # what of the record of all runs could not be read, a line each
         self.lanes, self.apps, self.causes, self.losses = {}, {}, {}, {}
         self.columns = {name: array("d") for name in ("started", "ended")}
         self.columns |= {name: array("i") for name in CODES}
@@ -67,6 +69,8 @@ class Run:
             self.ended_by = event
         elif kind == "picture":
             self.picture = event["path"]
+        elif kind == "unrecorded":
+            self.unrecorded = True
 
     def add(self, row):
         """Take one row of tasks.csv, a dict of text."""
@@ -241,19 +245,28 @@ def natural(text):
 
 def read(folder):
     """The runs in a folder of results: {number: Run}."""
-    runs = {}
-    with open(folder / "runs.jsonl", encoding="utf-8") as file:
-        for event in events(file):
+    runs, unread = {}, {}
+    for number, event in tables.events_of(folder / "runs.jsonl"):
+        try:
             runs.setdefault(event["run"], Run(event["run"])).note(event)
-    with open(folder / "tasks.csv", encoding="utf-8", newline="") as file:
-        next(file)
-        for fields in csv.reader(file):
-            if len(fields) == len(RECORD):  # else a killed run left it half written
-                row = dict(zip(RECORD, fields, strict=True))
-                runs.setdefault(int(row["run"]), Run(int(row["run"]))).add(row)
+        except (AttributeError, KeyError, TypeError):
+            unread.setdefault("runs.jsonl", []).append(number)
+    if tables.header_of(folder / "tasks.csv") != list(RECORD):
+        unread["tasks.csv"] = [1]
+    for number, fields in tables.rows_of(folder / "tasks.csv"):
+        try:
+            row = dict(zip(RECORD, fields, strict=True))
+            runs.setdefault(int(row["run"]), Run(int(row["run"]))).add(row)
+        except (TypeError, ValueError):
+            unread.setdefault("tasks.csv", []).append(number)
     lock = folder / "running.json"
     if runs and lock.exists() and time.time() - lock.stat().st_mtime < 60:
         runs[max(runs)].goes_on = True
     for run in runs.values():
+        run.unread = [
+            f"{len(lines)} of the lines of {folder / name} cannot be read and are left out here, the first "
+            f"is line {lines[0]}"
+            for name, lines in unread.items()
+        ]
         run.close()
     return dict(sorted(runs.items()))

@@ -7,7 +7,6 @@ Written from what polaris/record.py reads.
 
 import argparse
 import base64
-import csv
 import html
 import os
 import sys
@@ -21,7 +20,8 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"{sys.executable} has no {error.name}: source activate.sh")
 
-from .ensemble import in_words
+from . import tables
+from .ensemble import REASON, in_words
 from .record import COMPUTING, DONE, FAILED, LOST, PARTS, UNFINISHED, lane_name, like, natural, read
 
 matplotlib.use("Agg")
@@ -51,7 +51,7 @@ LONGEST_FIRST = "; or longest_first in config.py: one took {longest}, a typical 
 
 def advice(run):
     """What would waste less next time, a sentence each; [] where little was wasted."""
-    done = run.seconds[run.status == DONE]
+    done = run.seconds[(run.status == DONE) & ~numpy.isnan(run.seconds)]
     typical, longest = (float(of(done)) if len(done) else 0.0 for of in (numpy.median, numpy.max))
     said = []
     for part, share in zip(PARTS, run.shares, strict=True):
@@ -195,7 +195,7 @@ def draw_shares(run, path):
 def draw_seconds(run, path):
     """Histogram of how long tasks took, by app; and beside it how many GPUs were how busy."""
     figure, (axes, side) = pyplot.subplots(1, 2, figsize=(11, 3), layout="constrained")
-    good = (run.status == DONE) & (run.first == 1)
+    good = (run.status == DONE) & (run.first == 1) & ~numpy.isnan(run.seconds)
     seconds = numpy.maximum(run.seconds, 1e-3)
     if good.any():
         low, high = seconds[good].min(), seconds[good].max()
@@ -267,6 +267,13 @@ def page(run, runs, folder, pictures):
     parts.append('<div class="cards">' + "".join(
         f"<div><b>{html.escape(value)}</b>{html.escape(text)}</div>" for value, text in cards) + "</div>"
     )  # fmt: skip
+    notes = list(run.unread)
+    if run.unrecorded:
+        notes.append(
+            "Apps whose results go into other apps, and those that a join app calls, are not recorded: what "
+            "they did shows as start-up or between tasks here."
+        )
+    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
     said = advice(run)
     if said:
         items = "".join(f"<li>{html.escape(text)}</li>" for text in said)
@@ -322,9 +329,10 @@ def _failures(run, folder):
     """[(tries, status, cause, line, trace)], the most frequent cause first."""
     traces = {}
     if (folder / "failures.csv").exists():
-        with open(folder / "failures.csv", encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                traces.setdefault(like(row["reason"].split("; see ")[0]), (row["line"], row["trace"]))
+        for _, fields in tables.rows_of(folder / "failures.csv"):
+            if fields and len(fields) >= len(REASON):
+                line, reason, trace = fields[-len(REASON) :]
+                traces.setdefault(like(reason.split("; see ")[0]), (line, trace))
     bad = (run.status != DONE) & (run.first == 1)
     counted = Counter(zip(run.cause[bad].tolist(), run.status[bad].tolist(), strict=True))
     names = {code: name for name, code in run.causes.items()}

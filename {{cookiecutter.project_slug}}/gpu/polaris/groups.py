@@ -1,50 +1,30 @@
 """Short rows in groups: one Parsl task for several, where handing each out takes longer than running it.
 
 Parsl spends about a millisecond on a task, whatever it does. Each row of a group is still recorded, retried
-and resumed on its own: one that fails is run again as a task of its own, and so are all of a lost group.
+and resumed on its own: one that fails is run again as a task of its own, and so are all of a lost group. A
+group that takes too long gives back the rows that it has not begun.
 """
 
-import threading
-import time
-from concurrent.futures import Future
-from typing import NamedTuple
+from parsl.serialize import serialize
 
-from parsl.app.errors import RemoteExceptionWrapper, wrap_error
-from parsl.data_provider.files import File
-from parsl.serialize import deserialize, serialize
-
-from . import facts
-from .blocks import SAME_EVERY_TIME
-from .ensemble import one_line
+from . import facts, on_worker
+from .errors import one_line
 
 SHORT = 0.1  # seconds; rows that take longer are tasks of their own: handing one out is a hundredth of that
 TARGET = 1.0  # seconds that a group is to take
+BUDGET = 1.5  # seconds after which a group begins no further row: what is done is recorded within two
 MOST_ROWS_OUT = 50_000  # rows in flight, where they go out in groups
 ENOUGH = 20  # rows that tell how long the others will take
-WAITED_FOR = (Future, File)  # among the arguments of a task, by Parsl
-NOT_GROUPED = ("inputs", "outputs", "stdout", "stderr", "parsl_resource_specification")  # handled by Parsl
-
-
-class Call(NamedTuple):
-    """An app with its arguments, not submitted yet."""
-
-    func: object
-    args: tuple
-    kwargs: dict
-    options: dict  # of DataFlowKernel.submit
 
 
 class Groups:
-    """Makes Parsl tasks of rows for the engine.
+    """How many rows the next Parsl task gets, and what became of those of one that ended.
 
-    rows_per_task: as in config.py; None means learnt, for about TARGET seconds a task.
+    rows_per_task: as in config.py; None means learnt, for about TARGET seconds a task. retries: likewise.
     """
 
-    def __init__(self, dfk, workers, rows_per_task=None):
-        self.dfk, self.workers, self.fixed = dfk, workers, rows_per_task
-        self.retries = dfk.config.retries
-        self.thread = threading.get_ident()
-        self.submit = dfk.submit
+    def __init__(self, workers, retries, rows_per_task=None):
+        self.workers, self.retries, self.fixed = workers, retries, rows_per_task
         # With many workers even tasks of a second come faster than they can be handed out.
         shortest = workers / facts.TASKS_PER_SECOND
         self.short, self.target = max(SHORT, shortest), max(TARGET, 2 * shortest)
@@ -69,60 +49,30 @@ class Groups:
             return max(4 * self.workers, 2 * ENOUGH)
         return max(window, min(4 * self.workers * size, MOST_ROWS_OUT))
 
-    def call(self, task, row):
-        """What task(row) calls: a Call where it may go into a group, else the future of what it submitted."""
-        self.dfk.submit = self._caught
-        try:
-            return task(row)
-        finally:
-            del self.dfk.submit
-
-    def _caught(self, func, app_args, app_kwargs, **options):
-        alone = options.get("cache") or options.get("join") or not app_kwargs.keys().isdisjoint(NOT_GROUPED)
-        waits = any(isinstance(value, WAITED_FOR) for value in (*app_args, *app_kwargs.values()))
-        if alone or waits or threading.get_ident() != self.thread:
-            self.alone = True
-            return self.submit(func, app_args=app_args, app_kwargs=app_kwargs, **options)
-        return Call(func, app_args, app_kwargs, options)
-
-    def one(self, call, cost=0):
-        """Submit a call as a task of its own. cost: what its tries so far cost of `retries`."""
-        future = self.submit(call.func, app_args=call.args, app_kwargs=call.kwargs, **call.options)
-        future.task_record["fail_cost"] += cost
-        return future
-
-    def group(self, calls):
-        """Submit calls of one app as one task; its result is what `run_group` returns."""
-        each = [(call.args, call.kwargs) for call in calls]
-        options = {**calls[0].options, "ignore_for_cache": None}
-        return self.submit(run_group, app_args=(serialize(calls[0].func), each), app_kwargs={}, **options)
+    @staticmethod
+    def group(calls):
+        """Submit held calls of one app as one Parsl task; returns its future."""
+        for call in calls:
+            call.grouped = True
+        first = calls[0]
+        arguments = (serialize(first.func), [(call.args, call.kwargs) for call in calls], BUDGET)
+        options = {**first.options, "ignore_for_cache": None}
+        return first.calls.submit(on_worker.run_group, app_args=arguments, app_kwargs={}, **options)
 
     @staticmethod
     def opened(future, name):
-        """Of a group that ended, for each row: (result, error, what the record of tries says of it)."""
-        ran = future.task_record["exec_fu"].ran
-        common = {**ran, "app": name, "try": 0, "submitted": future.task_record["exec_fu"].submitted}
-        for result, began, took in future.result():
+        """Of a group that ended, for each row begun: (result, error, what the record of tries says of it)."""
+        sent = future.task_record["exec_fu"]
+        common = {**sent.ran, "app": name, "try": 0, "submitted": sent.submitted}
+        for told, began, took in future.result():
             tried = {**common, "started": round(began, 3), "ended": round(began + took, 3), "status": "done"}
             tried["seconds"] = round(took, 3 if took > 0.1 else 6)
-            error = None
-            if isinstance(result, RemoteExceptionWrapper):
-                error = result.get_exception()
+            result, error = on_worker.opened(told)
+            if error is not None:
                 tried |= {"status": "failed", "cause": one_line(error)}
             yield result, error, tried
 
     def hopeless(self, error, cost):
         """Whether a row that failed in a group is not to be tried again."""
-        return isinstance(error, SAME_EVERY_TIME) or cost > self.retries
-
-
-@wrap_error
-def run_group(function, calls):
-    """On a worker: the rows of a group, one after the other: [(result or wrapped error, start, seconds)]."""
-    function = deserialize(function)
-    done = []
-    for args, kwargs in calls:
-        began, start = time.time(), time.perf_counter()
-        result = function(*args, **kwargs)
-        done.append((result, began, time.perf_counter() - start))
-    return done
+        again = getattr(error, "again", not isinstance(error, on_worker.SAME_EVERY_TIME))
+        return not again or cost > self.retries
