@@ -7,13 +7,13 @@ from polaris import cli, views  # isort: skip  (first: it tells in one line what
 import apps
 
 INPUTS_FILE = "inputs/sweep.csv"  # one row a task; another file: python run.py FILE
-INPUTS = {"temperature": float, "size": int, "sweeps": int, "seed": int}  # its columns
+INPUTS = {"temperature": float, "size": int, "sweeps": int, "seed": int}  # its columns: int, float, bool, str
 # What of a task's result becomes columns of results/results.csv, between its inputs and where it ran.
 OUTPUTS = ("magnetization", "magnetization_error", "energy", "energy_error", "device")
 
 
 def task(row):
-    """Submit one row of the input as one task."""
+    """Submit one row of the input: call an app, or several that feed each other, and return the last one."""
     return apps.ising(**row)
     # For an executable these lines instead, OUTPUTS = (), and in summarize `return None`: what it prints goes
     # into files of its own.

@@ -257,7 +257,7 @@ class Blocks:
         """threads: of Parsl's, which live as long as it does."""
         self.mode, self.margin_set = mode, margin
         self.threads, self.processes = list(threads), multiprocessing.active_children()
-        self.answered_at = time.monotonic()
+        self.silent_since = None  # when the interchange was asked what it has not answered yet
         self.executor = dfk.executors["htex"]
         self.provider = self.executor.provider
         self.per_pool = int(self.executor.workers_per_node)
@@ -343,9 +343,12 @@ class Blocks:
 
     def tell(self, run):
         """Show in the run's view and note in its log how workers and blocks are."""
+        asked = time.monotonic()
         looked = answered(self.look)
-        if looked is not None:
-            self.answered_at = time.monotonic()
+        if looked is None:
+            self.silent_since = self.silent_since or asked
+        else:
+            self.silent_since = None
             run.around, seen = looked
             if not self.seen_workers and any(about["workers"] for about in seen.values()):
                 self.seen_workers, run.start = True, time.monotonic()
@@ -387,9 +390,7 @@ class Blocks:
                 run.stop("the end of the walltime")
             elif now > self.end - min(15, self.margin() / 2):
                 run.at_once = True
-        why = None if self.broken() else self._dead_part()
-        if why:
-            self.executor.set_bad_state_and_fail_all(PartOfParslDied(why))
+        self.look_for_dead_parts()
         if self.broken():
             if run.stopping is None:
                 run.stop("no workers")
@@ -411,6 +412,12 @@ class Blocks:
         if not self.worked:
             self._look_for_dying_workers()
 
+    def look_for_dead_parts(self):
+        """End a run that would wait for ever for a part of Parsl's."""
+        why = None if self.broken() else self._dead_part()
+        if why:
+            self.executor.set_bad_state_and_fail_all(PartOfParslDied(why))
+
     def _dead_part(self):
         """Which thread or process of Parsl's has ended or is silent, in words; None where all work."""
         ended = self.executor.interchange_proc.poll()
@@ -421,7 +428,7 @@ class Blocks:
                 what = "thread" if part in self.threads else "process"
                 logs = f"see parsl.log in {self.executor.run_dir}"
                 return f"Parsl's {what} {part.name} ended, and no result would arrive any more: {logs}"
-        silent = time.monotonic() - self.answered_at
+        silent = time.monotonic() - (self.silent_since or time.monotonic())
         if silent > SILENCE:
             return f"Parsl's interchange has not answered for {in_words(silent)}; is this machine overloaded?"
         return None

@@ -385,6 +385,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
         blocks = Blocks(dfk, mode, config.margin, [t for t in threading.enumerate() if t not in before])
         while not (blocks.asked() or ensemble.stopping):  # a refused qsub is all that is said then
             time.sleep(0.1)
+            blocks.look_for_dead_parts()
         ensemble.note(blocks.ids())
         if not blocks.broken():
             ensemble.log("start", began=began, **blocks.about(), **_about_run(config, mode, ensemble))

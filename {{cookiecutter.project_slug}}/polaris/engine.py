@@ -170,7 +170,7 @@ class Engine:
         finally:
             self.ensemble.in_task = False
         early, self.early = self.early, []
-        if error is not None and stage_of(root_of(error)):
+        if error is not None and _stage(item, root_of(error)):
             waited_for = [call.app for call in item.calls if call.app is not None]
             self._record_failed_tries(early, dict.fromkeys(waited_for, Flight([item], None, [], False)))
             self._failure(item, error)
@@ -335,7 +335,7 @@ class Engine:
         stderr = getattr(failed, "stderr", None)
         stderr = stderr[0] if isinstance(stderr, tuple) else stderr  # Parsl's (path, mode)
         reason = one_line(root)
-        stage = stage_of(root)
+        stage = _stage(item, root)
         if stage and (root is not error or len(item.calls) > 1):
             reason = f"{stage}: {reason}"
         reason += f"; see {stderr}" if isinstance(stderr, str) else ""
@@ -365,6 +365,12 @@ class Engine:
 
 def _raised(future, error):
     return future.done() and future.exception() is error
+
+
+def _stage(item, error):
+    """The name of the app that raised an error; None where none of a row's apps did."""
+    mine = (call.func.__name__ for call in item.calls if call.app and _raised(call.app, error))
+    return stage_of(error) or next(mine, None)
 
 
 def _trace(error):

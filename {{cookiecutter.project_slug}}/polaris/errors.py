@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 
 class Refused(Exception):
     """What the user must mend: its lines are printed, nothing else, and the status is 2."""
@@ -46,7 +48,8 @@ def stage_of(error: BaseException) -> str | None:
 def raised_by(app: str, error: BaseException) -> None:
     """Note which app raised an error; Parsl passes the error on to every app that waits for that one."""
     if stage_of(error) is None:
-        error.raised_by_app = app
+        with contextlib.suppress(Exception):  # an error that takes no notes
+            error.raised_by_app = app
 
 
 def one_line(error: BaseException) -> str:

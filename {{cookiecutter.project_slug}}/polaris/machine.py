@@ -43,7 +43,9 @@ def nodes_of_job():
 def output(*command):
     """What a command prints; None where it is missing, fails or hangs."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, start_new_session=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=30, start_new_session=True
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
