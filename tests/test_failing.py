@@ -65,8 +65,9 @@ def test_check_warns_where_rows_are_too_short_for_so_many_workers(polaris, pbs):
     sweep(project, 500)
     (project / "results").mkdir()
     header = "temperature,size,sweeps,seed,magnetization,magnetization_error,energy,energy_error,device,"
-    rows = "".join(f"{i},16,9,1,0,0,0,0,CPU,here,,0-1,0.03,done\n" for i in range(5))
-    (project / "results" / "results.csv").write_text(header + "host,gpu,cores,seconds,status\n" + rows)
+    kinds = "float float float float str"
+    rows = "".join(f"{i},16,9,1,0,0,0,0,CPU,here,,0-1,0.03,done,{kinds}\n" for i in range(5))
+    (project / "results" / "results.csv").write_text(header + "host,gpu,cores,seconds,status,kinds\n" + rows)
     said = user(project, "python run.py --check", pbs)
     assert said.returncode == 0 and "nothing to mend" in said.stdout
     short = "workers would wait for rows: at 0.03 s a row, as measured so far, 100 node(s) could do 13,333 rows a second"
@@ -137,7 +138,7 @@ def test_a_job_is_what_qsub_was_told_whatever_the_files_say(polaris, pbs):
     status, log = job_log(project, pbs, "-q preemptable", "-l select=2:system=polaris", "-l walltime=2:00:00")
     assert status == 0 and "8 workers on 2 node(s)" in log, log
     check = user(project, "python run.py --check", pbs)
-    assert check.returncode == 2 and "driver.pbs line 6: #PBS -l walltime 9:00:00: debug takes" in check.stdout
+    assert check.returncode == 2 and "driver.pbs line 7: #PBS -l walltime 9:00:00: debug takes" in check.stdout
 
 
 def test_run_py_in_a_job_of_ones_own_needs_no_driver(polaris, pbs):

@@ -430,10 +430,9 @@ def test_the_input_may_be_edited_while_a_run_goes_on(project):
 def test_how_many_rows_go_into_a_task(project):
     """Learnt from the first ones; larger where more workers ask for tasks; smaller where few rows are left."""
     script = """
-from types import SimpleNamespace as Some
 from polaris.groups import Groups
 def size(seconds, workers=8, waiting=10**6, fixed=None, known=20):
-    groups = Groups(Some(config=Some(retries=2), submit=None), workers, fixed)
+    groups = Groups(workers, 2, fixed)
     for _ in range(known): groups.learn(seconds)
     return groups.size(waiting)
 print([size(0.001), size(0.05), size(0.2), size(0.001, known=5), size(0.001, waiting=320), size(9, fixed=7),

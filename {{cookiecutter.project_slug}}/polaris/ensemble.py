@@ -283,7 +283,7 @@ class Ensemble:
             ) from None
         view.update(self, last=True)
         if self.left and self.stopping is None:
-            raise Refused(f"{self.left} rows came to no end that was noted: run again, then they are computed")
+            raise Refused(f"{self.left} rows came to no end that was noted: run again to compute them")
 
     def _failures_header(self):
         taken = set()

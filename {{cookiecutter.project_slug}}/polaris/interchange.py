@@ -16,7 +16,15 @@ ENDED = "ended_blocks"  # in the interchange's folder of logs: a line each
 
 def main():
     """What Parsl's own interchange.py does, for the class below."""
+    parent = os.getppid()
+    os.setpgid(0, 0)  # a terminal sends Ctrl-C to every process of its foreground group
+    if sys.platform == "linux":  # killed -9, run.py takes it along: prctl(PR_SET_PDEATHSIG, SIGTERM)
+        ctypes.CDLL(None).prctl(1, 15)
+    if os.getppid() != parent:
+        return  # killed meanwhile
+
     from parsl.executors.high_throughput.interchange import Interchange
+    from parsl.utils import setproctitle
 
     class Forgetting(Interchange):
         """An Interchange that takes the managers of ended blocks for lost."""
@@ -43,9 +51,7 @@ def main():
                 if manager["block_id"] in ended:
                     manager["last_heartbeat"] = 0.0
 
-    os.setpgid(0, 0)  # a terminal sends Ctrl-C to every process of its foreground group
-    if sys.platform == "linux":  # killed -9, run.py takes it along: prctl(PR_SET_PDEATHSIG, SIGTERM)
-        ctypes.CDLL(None).prctl(1, 15)
+    setproctitle("parsl: HTEX interchange")
     Forgetting(**pickle.load(sys.stdin.buffer)).start()
 
 
