@@ -238,7 +238,7 @@ def test_tasks_may_ask_for_other_nodes_but_not_for_more_than_there_are(polaris_m
 
 def asks_for_nodes(case, nodes, ranks="None"):
     """Rows that ask for other numbers of nodes, by a column of the input, as the comments of run.py tell."""
-    rows = [f"{1.5 + i / 20:.2f},48,20,{i},{n}\n" for i, n in enumerate(nodes)]
+    rows = [f"{1.5 + i / 20:.2f},96,20,{i},{n}\n" for i, n in enumerate(nodes)]
     (case.project / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed,nodes\n" + "".join(rows))
     text = (case.project / "run.py").read_text().replace('"seed": int}', '"seed": int, "nodes": int}')
     text = text.replace("    return apps.ising(**row)\n", "").replace("    # nodes = ", "    nodes = ")
