@@ -700,7 +700,7 @@ def odd_pbs(case):
 
 
 def test_qstat_that_is_no_json_and_a_notice_of_qsubs(on_pbs):
-    case = on_pbs(nodes="1").rows(60, 500)
+    case = on_pbs(nodes="1").rows(160, 500)
     odd_pbs(case)
     running = case.start("python run.py --mode blocks")
     case.until(lambda: re.search(r"block 0 \(job \d+\) runs", case.user("python run.py --status").stdout), 40)

@@ -88,13 +88,13 @@ class Engine:
     def stops_while_waiting(self):
         """See to the run while task() waits for a result; returns whether the run stops."""
         try:
-            self._look()
+            self._look(wait=False)
         except Exception as problem:  # task() must not catch it
             self.problem = problem
         return self.problem is not None or self.ensemble.stopping is not None
 
-    def _look(self):
-        self._record()
+    def _look(self, wait=True):
+        self._record(wait)
         if self.calls and self.calls.unrecorded and not self.told_unrecorded:
             self.told_unrecorded = True
             self.ensemble.log("unrecorded")
@@ -206,10 +206,10 @@ class Engine:
             future.add_done_callback(lambda _: self.ended.put(flight))
 
     # --- back ------------------------------------------------------------------------------------
-    def _record(self):
-        """Write down what has ended, waiting a tick for the first."""
+    def _record(self, wait=True):
+        """Write down what has ended; wait: a tick for the first."""
         try:
-            flight = self.ended.get(timeout=TICK)
+            flight = self.ended.get(wait, TICK)
         except queue.Empty:
             flight = None
         while flight is not None:

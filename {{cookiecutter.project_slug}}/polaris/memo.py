@@ -33,7 +33,7 @@ from parsl.dataflow.memoization import BasicMemoizer, id_for_memo
 
 from . import tables
 from .errors import one_line
-from .values import name_of
+from .values import name_of, numpy_if_loaded
 
 NOTES = "cached_apps.json"  # in run_dir: {app: what its code was when it was last used}
 LIBRARIES = tuple(
@@ -221,8 +221,9 @@ def _know_numpy(numpy):
 
 def _learn_numpy():
     """Take numpy's values as keys once somebody has imported it."""
-    if "numpy" in sys.modules:
-        _know_numpy(sys.modules["numpy"])
+    numpy = numpy_if_loaded()
+    if numpy is not None:
+        _know_numpy(numpy)
 
 
 # --- what identifies code ------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def output_cell(value, new_file: Callable[[str], Path]) -> tuple[str, str]:
         return str(value) if value.bit_length() < 3 * DIGITS else hex(value), "int"
     if exact in (list, tuple, dict):
         return _json_cell(value, new_file)
-    numpy = sys.modules.get("numpy")
+    numpy = numpy_if_loaded()
     if numpy is not None and isinstance(value, numpy.generic):
         if value.dtype.kind in "biuf":
             return str(value), f"numpy.{value.dtype.name}"
@@ -132,6 +132,15 @@ def output_back(cell: str, kind: str):
     if kind.startswith("numpy."):
         return _numpy_scalar(cell, kind[len("numpy.") :])
     raise ValueError(f"{cell[:40]!r} is no {kind}")
+
+
+def numpy_if_loaded():
+    """numpy, where somebody has imported it; waits where another thread is just about to."""
+    if "numpy" not in sys.modules:
+        return None
+    import numpy
+
+    return numpy
 
 
 def _whole(cell):
@@ -193,7 +202,7 @@ def _to_json(value):
         if all(type(key) is str and not key.startswith("__") for key in value):
             return {key: _to_json(each) for key, each in value.items()}
         return {"__dict__": [[_to_json(key), _to_json(each)] for key, each in value.items()]}
-    numpy = sys.modules.get("numpy")
+    numpy = numpy_if_loaded()
     if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in "biuf":
         return {"__numpy__": [value.dtype.name, str(value)]}
     advice = "an output of its own, or .tolist()" if exact.__module__ == "numpy" else "plain values"
