@@ -19,7 +19,8 @@ from .errors import Stopped
 
 WAITED_FOR = (Future, File)  # among the arguments of an app, by Parsl
 NOT_GROUPED = ("inputs", "outputs", "stdout", "stderr", "parsl_resource_specification")  # handled by Parsl
-UNCHANGING = (int, float, bool, str, bytes, complex, type(None))
+UNCHANGING = {int, float, bool, str, bytes, complex, type(None)}
+LOOKING = threading.Lock()  # held while a call becomes a future, or is told how it ended
 TICK = 0.1  # seconds between looks at the run while task() waits for a result
 
 
@@ -27,25 +28,34 @@ class Call(Future):
     """An app called in task(): a future of its result, as the app itself would return it.
 
     app: Parsl's own future, None as long as the call is held back. grouped: whether it is part of a group,
-    whose end the engine tells it. seen: whether task() has asked for its result.
+    whose end the engine tells it. seen: whether task() has asked for its result. Few calls are ever looked at
+    as a future: what Future has is made when one is.
     """
 
     def __init__(self, calls, func, args, kwargs, options):
-        self._looked_at = None
-        self.app, self.grouped, self.seen = None, False, False
         self.calls, self.func, self.args, self.kwargs, self.options = calls, func, args, kwargs, options
-        super().__init__()
+        self.app, self.grouped, self.seen = None, False, False
+        self.lock = None  # Future's own
+        self.told = None  # (result, error), as long as nobody looks
 
     @property
     def _condition(self):
         """Future's own lock. Who takes it wants to know something of the call: it must be submitted."""
-        if self.app is None and not self.grouped and self._looked_at is not None:
+        if self.lock is None:
+            with LOOKING:
+                told = None
+                if self.lock is None:
+                    super().__init__()
+                    told = self.told
+            if told is not None:
+                self.tell(*told)
+        if self.app is None and not self.grouped:
             self.send()
-        return self._looked_at
+        return self.lock
 
     @_condition.setter
     def _condition(self, lock):
-        self._looked_at = lock
+        self.lock = lock
 
     def __getitem__(self, key):
         return self.send()[key]  # Parsl makes an app of it
@@ -68,6 +78,10 @@ class Call(Future):
 
     def tell(self, result, error=None):
         """Set its result or error."""
+        with LOOKING:
+            self.told = (result, error)
+            if self.lock is None:
+                return
         if error is None:
             self.set_result(result)
         else:
@@ -85,18 +99,18 @@ class Call(Future):
 
     @property
     def may_be_grouped(self):
-        """Whether it is nothing but a function and its arguments, which no future and no file waits for."""
+        """Whether it is nothing but a function and arguments, none of them to be waited for or changed."""
         if self.options.get("cache") or self.options.get("join"):
             return False
         if not self.kwargs.keys().isdisjoint(NOT_GROUPED):
             return False
-        return not any(isinstance(value, WAITED_FOR) for value in (*self.args, *self.kwargs.values()))
-
-    def keep_arguments(self):
-        """Take copies of what task() could change before the call is submitted; False where there is none."""
         values = (*self.args, *self.kwargs.values())
-        if all(type(value) in UNCHANGING for value in values):
+        if UNCHANGING.issuperset(map(type, values)):
             return True
+        return not any(isinstance(value, WAITED_FOR) for value in values) and self._keep_arguments()
+
+    def _keep_arguments(self):
+        """Take copies of what task() could change before the call is submitted; False where there is none."""
         try:
             self.args, self.kwargs = copy.deepcopy((self.args, self.kwargs))
         except Exception:  # deepcopy runs code of whatever class it is
@@ -162,7 +176,7 @@ class Calls:
             call.send()
             self.unrecorded = True
         call = Call(self, func, app_args, app_kwargs, options)
-        held = self.hold_back and not earlier and call.may_be_grouped and call.keep_arguments()
+        held = self.hold_back and not earlier and call.may_be_grouped
         earlier.append(call)
         if not held:
             call.send()

@@ -41,24 +41,23 @@ def given(text: str, kind: type) -> int | float | str | bool:
     if kind is str:
         return text
     text = text.strip()
-    shown = repr(text[:40])
-    if kind is bool:
-        if text.lower() not in TRUE + FALSE:
-            raise ValueError(f"{shown} is neither True nor False (nor yes, no, 1, 0)")
-        return text.lower() in TRUE
+    if kind is float:
+        try:
+            number = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        raise ValueError(f"{text[:40]!r} is not a number")
     if kind is int:
-        if not WHOLE.fullmatch(text) or not text.isascii():
-            raise ValueError(f"{shown} is not a whole number")
+        if not WHOLE.fullmatch(text):
+            raise ValueError(f"{text[:40]!r} is not a whole number")
         if len(text) > DIGITS:
-            raise ValueError(f"{shown}... has {len(text)} digits; {DIGITS} are allowed")
+            raise ValueError(f"{text[:40]!r}... has {len(text)} digits; {DIGITS} are allowed")
         return int(text)
-    try:
-        number = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{shown} is not a number")
-    return number
+    if text.lower() not in TRUE + FALSE:
+        raise ValueError(f"{text[:40]!r} is neither True nor False (nor yes, no, 1, 0)")
+    return text.lower() in TRUE
 
 
 def input_cell(value) -> str:
