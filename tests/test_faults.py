@@ -604,6 +604,17 @@ class Two(Exception):
     case.settled(killed=0, faults=2, retries=2)
 
 
+def test_a_row_without_a_key_of_outputs_is_that_rows_failure(case):
+    """Before, it stopped the run for all, in every run."""
+    case.rows(40, 50, special={20: 6})
+    edit(case.project, "apps.py", "    return {", "    if seed == 6:\n        return {'other': 1}\n    return {")
+    done = case.user("python run.py --mode local")
+    assert done.returncode == 1 and "1 of 40 tasks failed" in done.stdout, done.stdout
+    (failure,) = results(case.project, "failures.csv")
+    assert "OUTPUTS names value, which the result of the task lacks; it has other" in failure["reason"]
+    case.settled(killed=0)
+
+
 @pytest.mark.parametrize("part", ["thread", "interchange"])
 def test_a_dead_part_of_parsl_is_noticed_within_a_minute(case, part):
     """Whatever ends the thread that takes results; or the interchange that stops answering."""
