@@ -771,17 +771,23 @@ def test_run_py_is_stopped_where_none_of_the_first_rows_has_what_outputs_names(p
     ended = user(project, LOCAL)
     assert ended.returncode == 2 and "Traceback" not in ended.stdout
     assert "OUTPUTS names pressure, which the result of the task lacks; it has value" in ended.stdout
-    assert "so it is for each of the first 20 rows" in ended.stdout
+    assert "none of the first 20 rows has a result; line " in ended.stdout
 
 
 def test_a_mistake_of_task_itself_for_one_row_is_that_rows(project):
     task = "return apps.work({7: None, 8: 'x'}.get(row['i'], row['i']) + 0) if row['i'] != 9 else None"
+    task = f"import sys\nif row['i'] == 5:\n    sys.exit(3)\n{task}"
     program(project, ENDS, "i\n" + "".join(f"{i}\n" for i in range(30)), '{"i": int}', task=task)
     ended = user(project, LOCAL)
-    assert ended.returncode == 1 and "3 of 30 tasks failed" in ended.stdout, ended.stdout
+    assert ended.returncode == 1 and "4 of 30 tasks failed" in ended.stdout, ended.stdout
     reasons = {row["i"]: row["reason"] for row in results(project, "failures.csv")}
     assert re.match(r"task\(\) of run.py line \d+ raised TypeError: unsupported operand", reasons["7"])
     assert reasons["9"] == "run.py: task() must return what the app returns, not None"
+    assert re.match(r"task\(\) of run.py line \d+ raised SystemExit: 3", reasons["5"])
+    # In the next run these rows alone are left, and new ones: they end nothing for the others.
+    program(project, ENDS, "i\n" + "".join(f"{i}\n" for i in range(33)), '{"i": int}', task=task)
+    again = user(project, LOCAL)
+    assert again.returncode == 1 and "4 of 33 tasks failed" in again.stdout and len(results(project)) == 29
 
 
 def test_an_app_of_the_summary_that_leaves_by_sys_exit_ends_nothing(project):

@@ -130,6 +130,7 @@ class Calls:
         self.thread = threading.get_ident()
         self.submit = dfk.submit
         self.of_this_row = None  # [Call] while task() runs
+        self.waited = False  # whether task() has waited for a result
         self.unrecorded = False  # whether apps ran that the record of tries does not know
         dfk.submit = self._submit
 
@@ -144,7 +145,7 @@ class Calls:
         self.of_this_row = made = []
         try:
             return task(row), None, made
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return None, error, made
         finally:
             self.of_this_row = None
@@ -154,6 +155,7 @@ class Calls:
         if self.of_this_row is None or threading.get_ident() != self.thread or timeout is not None:
             return
         call.send()
+        self.waited = True
         ended = threading.Event()
         call.add_done_callback(lambda _: ended.set())
         row, self.of_this_row = self.of_this_row, None

@@ -403,6 +403,9 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             view.close()
         if losses():
             print(losses())
+        if calls and calls.waited:
+            instead = "give the future to the next app instead"
+            print(f"task() waited for results, so that rows ran one after the other: {instead}")
         if ensemble.stopping in (None, "no workers") and blocks.broken():
             status = UNFINISHED if ensemble.ended else REFUSED
             print(blocks.reason(), file=sys.stderr, flush=True)
@@ -462,12 +465,12 @@ def _summarize(ensemble, summarize):
     except Refused as error:
         print(f"the summary is not made: {error}", file=sys.stderr)
         return REFUSED
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         at = traceback.extract_tb(error.__traceback__)[1]
         place = f"{_shown(at.filename)} line {at.lineno}: {one_line(error)}"
         print(f"the results are safe, but summarize in run.py failed: {place}", file=sys.stderr)
         return REFUSED
-    if made:
+    if isinstance(made, str | os.PathLike) and os.path.exists(made):
         print(f"picture: {os.path.relpath(made)}")
         if ensemble.run_number is not None:
             ensemble.log("picture", path=os.path.relpath(made))

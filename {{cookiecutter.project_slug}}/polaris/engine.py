@@ -173,7 +173,7 @@ class Engine:
         if error is not None and _stage(item, root_of(error)):
             waited_for = [call.app for call in item.calls if call.app is not None]
             self._record_failed_tries(early, dict.fromkeys(waited_for, Flight([item], None, [], False)))
-            self._failure(item, error)
+            self._failure(item, error, named=True)
         elif error is not None:
             frames = traceback.extract_tb(error.__traceback__)
             at = frames[1] if len(frames) > 1 else frames[-1]
@@ -328,28 +328,28 @@ class Engine:
         return self.ensemble.folder / "values" / f"{key_of(item.row):016x}-{safe}{ending}"
 
     # --- failures --------------------------------------------------------------------------------
-    def _failure(self, item, error, future=None):
-        """A row whose app failed, or one of its apps: the stage is named where there are several."""
+    def _failure(self, item, error, future=None, named=False):
+        """A row whose app failed, or one of its apps: named where there are several or task() waited."""
         root = root_of(error)
         failed = next((call.app for call in item.calls if call.app and _raised(call.app, root)), future)
         stderr = getattr(failed, "stderr", None)
         stderr = stderr[0] if isinstance(stderr, tuple) else stderr  # Parsl's (path, mode)
         reason = one_line(root)
         stage = _stage(item, root)
-        if stage and (root is not error or len(item.calls) > 1):
+        if stage and (named or root is not error or len(item.calls) > 1):
             reason = f"{stage}: {reason}"
         reason += f"; see {stderr}" if isinstance(stderr, str) else ""
         self._write_failure(item, reason, root)
 
     def _no_result(self, item, reason, error=None):
-        """A row that has no result although no app failed; where it is so for all of the first, it stops."""
+        """A row that has no result although no app failed; where no row ever had one, the run stops."""
         run = self.ensemble
         self._write_failure(item, reason, error)
         run.without_result += 1
-        few = min(FIRST_ROWS, run.total - len(run.done_before))
-        if run.done == len(run.done_before) and run.without_result >= few:
-            first = "the only row" if few == 1 else f"each of the first {few} rows"
-            raise Refused(f"{reason}; so it is for {first}; the rows without a result are run again")
+        few = min(FIRST_ROWS, run.total)
+        if run.done == 0 and run.without_result >= few:
+            first = "the only row has no result" if few == 1 else f"none of the first {few} rows has a result"
+            raise Refused(f"{first}; line {item.line} of the input: {reason}; mend it, then run again")
 
     def _write_failure(self, item, reason, error):
         run = self.ensemble

@@ -82,7 +82,7 @@ class Memoizer(BasicMemoizer):
         if before == now:
             return
         if before is not None:
-            _say(f"{app} or code that it uses was edited: its cached results are not used, it runs again")
+            _say(f"{app} or code that it uses was edited: what this code has not computed yet runs again")
         self.notes[app] = now
         tables.replace(self.notes_file, json.dumps(self.notes, indent=1))
 

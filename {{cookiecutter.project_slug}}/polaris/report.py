@@ -51,6 +51,8 @@ LONGEST_FIRST = "; or longest_first in config.py: one took {longest}, a typical 
 
 def advice(run):
     """What would waste less next time, a sentence each; [] where little was wasted."""
+    if run.unrecorded:
+        return []  # what the record does not know would show as waste
     done = run.seconds[(run.status == DONE) & ~numpy.isnan(run.seconds)]
     typical, longest = (float(of(done)) if len(done) else 0.0 for of in (numpy.median, numpy.max))
     said = []
