@@ -61,7 +61,7 @@ def retry_cost(error, task):
         return never  # it waited for an app that failed, and never ran itself
     raised_by(task["func_name"], error)
     _failed.append((task["app_fu"], about_try(task, error)))
-    if isinstance(error, on_worker.SAME_EVERY_TIME) or not getattr(error, "again", True):
+    if not on_worker.worth_another_try(error):
         return never
     for kind, most in ((WorkerLost, LOST_WORKERS), (ManagerLost, LOST_MANAGERS)):
         if isinstance(error, kind):

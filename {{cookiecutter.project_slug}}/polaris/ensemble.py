@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from . import sources, tables, values
-from .engine import PLACE, RECORD, Engine
+from .engine import PLACE, RECORD, TICK, Engine
 from .errors import Refused, Stopped, one_line
 from .sources import Keys, key_of, read_rows
 from .tables import Table
@@ -30,7 +30,6 @@ OURS = (*PLACE, "status", "kinds")  # behind the inputs and outputs; see values.
 REASON = ("line", "reason", "trace")  # columns of failures.csv behind the inputs
 CLASSES = 8  # of rows by what they cost, where the longest are to go first
 BEAT = 10  # seconds between signs of life in the lock file
-TICK = 0.5  # seconds between looks at signals and views while nothing ends
 LOCK = ("host", "pid", "job", "mode", "since", "blocks")  # what running.json says at least
 
 
@@ -261,10 +260,11 @@ class Ensemble:
         groups: a polaris.groups.Groups, which makes one task of several short rows; None: a task a row.
         calls: a polaris.calls.Calls, which sees the apps that task() calls; None: the one that it returns.
         """
+        failed = [*self.inputs, *free_names(REASON, set(self.inputs), "task")]
         try:
             with (
                 Table(self.results_file, "a", self.header) as results,
-                Table(self.failures_file, "w", self._failures_header()) as failures,
+                Table(self.failures_file, "w", failed) as failures,
                 Table(self.tasks_file, "a", RECORD) as tries,
             ):
                 self.engine = Engine(self, view, window, blocks, groups, calls, (results, failures, tries))
@@ -272,9 +272,7 @@ class Ensemble:
         except Stopped:
             pass  # by a second signal, while task() ran
         except OSError as error:
-            ours = (self.results_file, self.failures_file, self.tasks_file, self.runs_file)
-            folder = str(self.folder)
-            if error.filename not in (None, *map(str, ours)) and not str(error.filename).startswith(folder):
+            if error.filename is not None and not str(error.filename).startswith(str(self.folder)):
                 raise
             # The row that was half written is cut off by the next run.
             raise Refused(
@@ -284,10 +282,6 @@ class Ensemble:
         view.update(self, last=True)
         if self.left and self.stopping is None:
             raise Refused(f"{self.left} rows came to no end that was noted: run again to compute them")
-
-    def _failures_header(self):
-        taken = set()
-        return [*free_names(self.inputs, taken, ""), *free_names(REASON, taken, "task")]
 
     def missing(self):
         """Yield (line, row) of every row that has no result yet, in the order of the input or by classes.

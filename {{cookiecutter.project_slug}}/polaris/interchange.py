@@ -10,6 +10,7 @@ import ctypes
 import os
 import pickle
 import sys
+import time
 
 ENDED = "ended_blocks"  # in the interchange's folder of logs: a line each
 
@@ -33,11 +34,15 @@ def main():
             super().__init__(**settings)
             self.ended_file = os.path.join(self.logdir, ENDED)
             self.read = 0  # bytes of it
+            self.next_look = 0.0
 
         def expire_bad_managers(self, interesting_managers, monitoring_radio):
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(self.ended_file).st_size > self.read:
-                    self.forget()
+            # This is called for every message; the file lies on a shared file system.
+            if time.monotonic() > self.next_look:
+                self.next_look = time.monotonic() + 1
+                with contextlib.suppress(FileNotFoundError):
+                    if os.stat(self.ended_file).st_size > self.read:
+                        self.forget()
             super().expire_bad_managers(interesting_managers, monitoring_radio)
 
         def forget(self):

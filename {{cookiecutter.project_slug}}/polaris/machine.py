@@ -1,6 +1,7 @@
 """What the machine at hand is: inside a job, on a login node or a laptop; its GPUs, its addresses."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -79,11 +80,19 @@ def jobs_in(text):
 def this_job():
     """What PBS says of the job that runs this, {attribute: value}; {} outside of one or without an answer."""
     job = os.environ.get("PBS_JOBID")
-    for form in (("-F", "json"), ()) if job else ():
+    with contextlib.suppress(LookupError):
+        return _asked(job) if job else {}
+    return {}
+
+
+@functools.lru_cache
+def _asked(job):
+    """As `this_job`, PBS being asked until it has answered once; LookupError where it does not."""
+    for form in (("-F", "json"), ()):
         found = jobs_in(output("qstat", "-f", *form, job) or "")
         if found:
             return next(iter(found.values()))
-    return {}
+    raise LookupError(job)
 
 
 def settings_of_job():

@@ -26,6 +26,13 @@ SAME_EVERY_TIME = (
 )  # fmt: skip
 
 
+def worth_another_try(error: BaseException) -> bool:
+    """Whether another try may end otherwise; `retries` in config.py says how many there are."""
+    if isinstance(error, FailedOnWorker):
+        return error.again
+    return isinstance(error, Exception) and not isinstance(error, SAME_EVERY_TIME)
+
+
 def timed(function, args, kwargs):
     """Run on a worker in place of the app: its `outcome`, and where, when and how long it ran."""
     began, start = time.time(), time.perf_counter()
@@ -115,12 +122,11 @@ def _unpacked(packed):
 
 
 def _in_words(error):
-    again = isinstance(error, Exception) and not isinstance(error, SAME_EVERY_TIME)
     try:
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:  # an error whose own text cannot be made
         trace = "".join(traceback.format_tb(error.__traceback__))
-    return FailedOnWorker(type(error).__name__, _say(error, kind=False), trace, again)
+    return FailedOnWorker(type(error).__name__, _say(error, kind=False), trace, worth_another_try(error))
 
 
 def _say(error, kind=True):

@@ -243,12 +243,20 @@ def natural(text):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
+class Runs(dict):
+    """{number: Run}, each made when it is first asked for."""
+
+    def __missing__(self, number):
+        self[number] = Run(number)
+        return self[number]
+
+
 def read(folder):
     """The runs in a folder of results: {number: Run}."""
-    runs, unread = {}, {}
+    runs, unread = Runs(), {}
     for number, event in tables.events_of(folder / "runs.jsonl"):
         try:
-            runs.setdefault(event["run"], Run(event["run"])).note(event)
+            runs[event["run"]].note(event)
         except (AttributeError, KeyError, TypeError):
             unread.setdefault("runs.jsonl", []).append(number)
     if tables.header_of(folder / "tasks.csv") != list(RECORD):
@@ -256,7 +264,7 @@ def read(folder):
     for number, fields in tables.rows_of(folder / "tasks.csv"):
         try:
             row = dict(zip(RECORD, fields, strict=True))
-            runs.setdefault(int(row["run"]), Run(int(row["run"]))).add(row)
+            runs[int(row["run"])].add(row)
         except (TypeError, ValueError):
             unread.setdefault("tasks.csv", []).append(number)
     lock = folder / "running.json"

@@ -7,8 +7,9 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may be long; csv's own limit is 131,072 characters
 
@@ -107,8 +108,9 @@ def cut_off_half_a_line(path) -> None:
             file.truncate(end)
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a small file that is there whole, the old one or the new one."""
-    new = path.with_suffix(f".new-{os.getpid()}")
-    new.write_text(text, encoding="utf-8")
+def replace(path: Path, write: str | Callable[[BinaryIO], object]) -> None:
+    """Write a file that is there whole, the old one or the new one. write: its text, or what writes it."""
+    new = path.with_name(f"{path.name}.new-{os.getpid()}")
+    with open(new, "wb") as file:
+        file.write(write.encode("utf-8")) if isinstance(write, str) else write(file)
     os.replace(new, path)

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from . import tables
 
 INPUT_KINDS = (int, float, str, bool)
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
@@ -69,9 +70,7 @@ def input_back(cell: str, kind: type) -> int | float | str | bool:
     """The value that `input_cell` made a cell of; ValueError where it is none."""
     if kind is str:
         return text_back(cell)
-    if kind is bool:
-        return {"True": True, "False": False}.get(cell) if cell in ("True", "False") else given(cell, bool)
-    return kind(cell)
+    return given(cell, bool) if kind is bool else kind(cell)
 
 
 def text_cell(text: str) -> str:
@@ -163,7 +162,7 @@ def _numpy_scalar(cell, name):
 def _array_cell(numpy, array, new_file):
     if array.dtype.hasobject:
         raise Unkept("is an array of Python objects: return an array of numbers, or a list")
-    return _whole_file(new_file(".npy"), lambda file: numpy.save(file, array, allow_pickle=False))
+    return _in_file(new_file(".npy"), lambda file: numpy.save(file, array, allow_pickle=False))
 
 
 def _json_cell(value, new_file):
@@ -173,16 +172,13 @@ def _json_cell(value, new_file):
         raise Unkept(f"is a {type(value).__name__} that cannot be written as JSON: {error}") from None
     if len(text) <= LONGEST_JSON:
         return text, "json"
-    return _whole_file(new_file(".json"), lambda file: file.write(text.encode("ascii"))), "json-file"
+    return _in_file(new_file(".json"), text), "json-file"
 
 
-def _whole_file(path, write):
-    """Write a file that is there whole or not at all; returns its path as a cell."""
+def _in_file(path, write):
+    """Write a file of its own for a value; returns its path as a cell."""
     path.parent.mkdir(exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    with open(new, "wb") as file:
-        write(file)
-    os.replace(new, path)
+    tables.replace(path, write)
     return path.as_posix()
 
 

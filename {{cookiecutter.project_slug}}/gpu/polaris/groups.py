@@ -74,5 +74,4 @@ class Groups:
 
     def hopeless(self, error, cost):
         """Whether a row that failed in a group is not to be tried again."""
-        again = getattr(error, "again", not isinstance(error, on_worker.SAME_EVERY_TIME))
-        return not again or cost > self.retries
+        return cost > self.retries or not on_worker.worth_another_try(error)
