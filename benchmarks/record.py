@@ -64,7 +64,7 @@ with parsl.load(config.fresh_config("local")) as dfk:
     begun, used = time.perf_counter(), time.process_time()
     run.run(view, 1000, watched)
     took, used = time.perf_counter() - begun, time.process_time() - used
-    view.close(); run.let_go()
+    view.close(); run.lock.let_go()
     assert run.done == tasks, run.text()
 print("MEASURED", json.dumps([tasks / took, used / tasks, spent / took]))
 """

@@ -60,7 +60,7 @@ begun, mine, its = time.perf_counter(), time.process_time(), cpu(executor.interc
 run.run(NoView(), max(ensemble.WINDOW, 4 * watched.workers), watched)
 took = time.perf_counter() - begun
 mine, its = time.process_time() - mine, cpu(executor.interchange_proc.pid) - its
-run.let_go()
+run.lock.let_go()
 assert run.done == tasks, run.text()
 print("MEASURED", json.dumps([tasks / took, 1e3 * mine / tasks, 1e3 * its / tasks]), flush=True)
 watched.abandon()

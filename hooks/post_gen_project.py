@@ -20,18 +20,6 @@ project = Path.cwd()
 QUESTIONS = {"nodes_per_block": "nodes"}  # where config.py has another name for a question
 
 
-def choose_workload():
-    """What differs between the workloads lies in a folder of each: keep the files of the chosen one."""
-    chosen = project / answers["workload"]
-    for path in sorted(chosen.rglob("*")):
-        if path.is_file():
-            place = project / path.relative_to(chosen)
-            place.parent.mkdir(exist_ok=True)
-            os.replace(path, place)
-    for name in ("gpu", "mpi"):
-        shutil.rmtree(project / name)
-
-
 def refusals():
     """What the project's own checks find in the answers, one line each, and the mends."""
     sys.dont_write_bytecode = True  # no __pycache__ in a new project
@@ -96,7 +84,6 @@ def create_venv():
         return False  # the project stays, and setup_env.sh has said how to go on
 
 
-choose_workload()
 lines, mends, placeholder = refusals()
 if lines:
     print("The answers do not fit Polaris:", *lines, sep="\n  ", file=sys.stderr)

@@ -492,7 +492,7 @@ try:
     run.hold("local")
     print("held", flush=True)
     time.sleep(1)
-    run.let_go()
+    run.lock.let_go()
 except Refused as refusal:
     print(refusal)
 """

@@ -1,20 +1,22 @@
 #!/bin/bash
 # ./chain.sh 5 submits driver.pbs five times. Each job is held until the one before it ended with work left over;
 # once all is done, or what is left has failed for good, the rest leave the queue by themselves.
+# A held job counts as queued: a queue that takes one job of yours (debug) takes no chain.
 
-cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh chain.sh
+CDPATH='' command cd -- "$(dirname -- "${BASH_SOURCE[0]}")" >/dev/null || exit 2
 if ! [[ ${1:-} =~ ^[1-9][0-9]?$ ]]; then
     echo "usage: ./chain.sh JOBS   (1-99; walltime, nodes and queue of each are in driver.pbs)" >&2
     exit 2
 fi
 # shellcheck source=/dev/null
-source activate.sh || exit 2
+source ./activate.sh || exit 2
 python run.py --check --jobs "$1" >check.log || { grep WRONG check.log >&2; exit 2; }
 rm check.log
 after=()
 for ((i = 1; i <= $1; i++)); do
     said=$(qsub -v CHAIN=1 "${after[@]}" driver.pbs) || {
-        echo "chain.sh: job $i of $1 was refused; those before it stay: qstat -u $USER" >&2
+        echo "chain.sh: job $i of $1 was refused${after[1]:+; those before it stay: qstat -u $USER}" >&2
         exit 2
     }
     # A site may print notices before the job's id.

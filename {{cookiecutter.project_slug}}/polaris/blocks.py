@@ -258,7 +258,7 @@ class Blocks:
         self.mode, self.margin_set = mode, margin
         self.threads, self.processes = list(threads), multiprocessing.active_children()
         self.silent_since = None  # when the interchange was asked what it has not answered yet
-        self.executor = dfk.executors["htex"]
+        self.executor = next(e for e in dfk.executors.values() if isinstance(e, Recording))
         self.provider = self.executor.provider
         self.per_pool = int(self.executor.workers_per_node)
         self.workers = self.provider.max_blocks * self.executor.pools_per_block * self.per_pool

@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import importlib.metadata
 import logging
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -19,21 +19,21 @@ import traceback
 from pathlib import Path
 
 from . import checks, facts, machine, tables, views
-from .ensemble import WINDOW, Ensemble, in_words, lock_in, runs
+from .ensemble import WINDOW, Ensemble, in_words, note_ends
 from .errors import Refused, one_line
+from .lock import BEAT, gives_a_sign, is_run, read
 from .sources import unused_columns
 
 PROJECT = Path(__file__).resolve().parent.parent
 DONE, TASKS_FAILED, REFUSED, UNFINISHED, INTERRUPTED = 0, 1, 2, 75, 130
 BY_THE_USER = ("Ctrl-C", "the loss of the terminal")
 
-MPI = (PROJECT / "polaris" / "mpi.py").exists()  # the workload: MPI programs, or tasks of one GPU
 OPTIONS = (  # of config.py, that are checked
     "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "retries", "margin",
     "local_environment", "log_level", "monitoring",
-    *(("nodes_per_task", "ranks_per_node", "threads_per_rank") if MPI else
-      ("workers_per_gpu", "cpu_affinity", "rows_per_task")),
 )  # fmt: skip
+OF_GPU = ("workers_per_gpu", "cpu_affinity", "rows_per_task")  # and those of each workload
+OF_MPI = ("nodes_per_task", "ranks_per_node", "threads_per_rank")
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
     "queue": "#PBS -q",
@@ -47,6 +47,16 @@ def _mistake(kind, error, trace):
     """In place of a traceback: where a mistake in the user's files is, in one line, and leave with 2."""
     if issubclass(kind, KeyboardInterrupt | BrokenPipeError):
         os._exit(INTERRUPTED)
+    line, theirs = _place_of(error, trace)
+    print(line, file=sys.stderr, flush=True)
+    if not theirs:
+        traceback.print_exception(kind, error, trace)  # ours to mend, not the user's
+    sys.stdout.flush()
+    os._exit(REFUSED)
+
+
+def _place_of(error, trace):
+    """(a mistake in a line: file, line, what is wrong; whether it is in a file of the user's)."""
     ours = [frame for frame in traceback.extract_tb(trace) if Path(frame.filename).parent == PROJECT]
     if isinstance(error, SyntaxError):
         place = f"{error.filename} line {error.lineno}: "
@@ -57,11 +67,8 @@ def _mistake(kind, error, trace):
         hint = ": text goes in quotes; other values are numbers, True, False or None"
     if isinstance(error, ModuleNotFoundError) and error.name in ("parsl", "numpy", "matplotlib"):
         hint = f"\n{sys.executable} has no {error.name}: source activate.sh (made by: bash setup_env.sh)"
-    print(f"{place}{kind.__name__}: {getattr(error, 'msg', error)}{hint}", file=sys.stderr, flush=True)
-    if not ours and not isinstance(error, SyntaxError):
-        traceback.print_exception(kind, error, trace)  # ours to mend, not the user's
-    sys.stdout.flush()
-    os._exit(REFUSED)
+    said = f"{place}{type(error).__name__}: {getattr(error, 'msg', error)}{hint}"
+    return said, bool(ours) or isinstance(error, SyntaxError)
 
 
 sys.excepthook = _mistake
@@ -135,9 +142,19 @@ def _count(number, noun):
 
 
 # --- checks --------------------------------------------------------------------------------------
+def _mpi(config):
+    """Whether the tasks are MPI programs; else each has a GPU, or a part of one."""
+    return any(hasattr(config, name) for name in OF_MPI)
+
+
+def _options(config):
+    """The names of the options in config.py that are checked."""
+    return (*OPTIONS, *(OF_MPI if _mpi(config) else OF_GPU))
+
+
 def _settings(config, **more):
     """The options of config.py as checks.Settings; a missing one is a mistake that names itself."""
-    given = {name: getattr(config, name) for name in OPTIONS}
+    given = {name: getattr(config, name) for name in _options(config)}
     script = (PROJECT / "activate.sh").read_text(encoding="utf-8")
     version = re.search(r"^conda_version=\"?([^\"\s#]*)", script, re.MULTILINE)
     return checks.Settings(
@@ -157,7 +174,7 @@ def _problems(config, mode, every_file=False, jobs=None, **more):
     settings = _settings(config, **more)
     inside = "PBS_JOBID" in os.environ
     of_job = machine.settings_of_job() if inside and "PBS_NODEFILE" in os.environ else {}
-    lines = []
+    lines = _problems_of_files(every_file)
     if mode == "job" and of_job:
         # Its nodes, walltime, queue and account are those that qsub was told, whatever the files say.
         job = settings._replace(**of_job, max_blocks=None)
@@ -174,6 +191,30 @@ def _problems(config, mode, every_file=False, jobs=None, **more):
         for p in checks.check_driver(job, settings, from_driver=True):
             lines.append((p.fatal, f"{_in_job(p, of_job)}: {_said(p)}"))
     return list(dict.fromkeys(lines))
+
+
+def _problems_of_files(every_file):
+    """What keeps workers from starting: Parsl's program is not there, scripts have the line ends of Windows."""
+    lines = []
+    missing = machine.lacks_worker_pool(_ours())
+    if missing:
+        wrong = f"{missing} has no process_worker_pool.py, which starts workers"
+        lines.append((True, f"{wrong}: bash setup_env.sh"))
+    scripts = sorted([*PROJECT.glob("*.sh"), *PROJECT.glob("polaris/*.sh")])
+    for path in [PROJECT / "driver.pbs", *scripts] if every_file else scripts:
+        with contextlib.suppress(OSError):
+            found = [n for n, line in enumerate(path.read_bytes().split(b"\n"), 1) if b"\r" in line]
+            if found:
+                name = path.relative_to(PROJECT)
+                more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+                wrong = "ends with CR LF, as on Windows, and PBS and bash take the CR for a part of it"
+                lines.append((True, f"{name} line {found[0]}{more}: {wrong}: sed -i 's/\\r$//' {name}"))
+    return lines
+
+
+def _ours():
+    """Whether this Python is of the project's environment."""
+    return Path(sys.prefix).resolve().is_relative_to((PROJECT / ".venv").resolve())
 
 
 def _problems_of_driver(settings, jobs, inside, more):
@@ -210,9 +251,9 @@ def _in_config(name):
     """Where config.py (activate.sh, for one) sets an option."""
     file = "activate.sh" if name == "conda_version" else "config.py"
     for number, line in enumerate((PROJECT / file).read_text(encoding="utf-8").splitlines(), 1):
-        if re.match(rf"{name}\s*=", line):
-            return f"{file} line {number}: {name}"
-    return f"{file}: {name}"
+        if re.match(rf"{name}\s*[=(]", line):
+            return f"{file} line {number}: {name.removeprefix('def ')}"
+    return f"{file}: {name.removeprefix('def ')}"
 
 
 def _said(problem):
@@ -250,19 +291,19 @@ def _check(config, mode, ensemble, jobs):
     except importlib.metadata.PackageNotFoundError:
         parsl = "none"
         problems.append((True, f"{sys.executable} has no Parsl: bash setup_env.sh; source activate.sh"))
-    ours = Path(sys.prefix).resolve().is_relative_to((PROJECT / ".venv").resolve())
-    if not ours:
+    if not _ours():
         problems.append((False, f"{sys.prefix} is not the project's environment: source activate.sh"))
     if mode == "blocks" and shutil.which("qsub") is None:
         problems.append((True, "mode blocks needs qsub, which is not on PATH: use a login node"))
-    gpus = machine.gpus()
+    if not any(fatal for fatal, _ in problems):
+        problems += _problems_of_a_start(config, mode)
     for what, seen in (
         ("mode", mode),
         ("environment", f"{sys.prefix} (Python {sys.version.split()[0]})"),
         ("Parsl", parsl),
         ("conda module", os.environ.get("CONDA_PREFIX") or "none loaded"),
         ("qsub", shutil.which("qsub") or "none: this is no login node"),
-        ("GPUs", f"{len(gpus)} x {gpus[0]}" if gpus else "none on this machine"),
+        ("GPUs", _gpus()),
         ("run directory", run_dir),
         ("input", rows),
     ):
@@ -277,24 +318,84 @@ def _check(config, mode, ensemble, jobs):
     return REFUSED if fatal else DONE
 
 
+def _gpus():
+    """The GPUs of this machine in words, and those of them that tasks in mode local may use."""
+    found = machine.gpus()
+    if not found:
+        return "none on this machine"
+    parts = sum(not gpu.index for gpu in found)
+    words = f"{len(found) - parts} x {found[0].name}"
+    words += f" in {_count(parts, 'part')} (MIG)" if parts else ""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        left = len(machine.visible_gpus())
+        words += f"; CUDA_VISIBLE_DEVICES={given} leaves {left or 'none: tasks here run on the CPU'}"
+    return words
+
+
+def _problems_of_a_start(config, mode):
+    """What keeps Parsl from starting, tried: its configuration, and its program for workers."""
+    there = os.path.exists(config.run_dir)
+    try:
+        _parsl_config(config, mode)
+    except Refused as refusal:
+        return [(True, line) for line in str(refusal).splitlines()]
+    except Exception as error:  # a mistake in config.py
+        line, theirs = _place_of(error, error.__traceback__)
+        if not theirs:
+            raise
+        return [(True, line)]
+    finally:
+        if not there:
+            with contextlib.suppress(OSError):
+                os.rmdir(config.run_dir)
+    wrong = machine.problem_of_environment(mode, PROJECT)
+    return [(True, f"{wrong}; bash setup_env.sh makes the environment anew")] if wrong else []
+
+
+def _parsl_config(config, mode):
+    """What config.py makes for Parsl; Refused where run.py could not watch over it."""
+    try:
+        made = config.fresh_config(mode)
+    except OSError as error:
+        raise Refused(f"{_in_config('run_dir')} = {os.fspath(config.run_dir)!r}: {error.strerror}") from None
+    from .blocks import Recording
+
+    where = f"{_in_config('def fresh_config')}: its executors are"
+    named = [f"{executor.label} ({type(executor).__name__})" for executor in made.executors]
+    instead = "or load it in a script of your own: parsl.load(fresh_config())"
+    if len(made.executors) != 1:
+        wrong = "run.py watches, counts and holds back one alone, and would leave behind what runs on others"
+        raise Refused(f"{where} {', '.join(named)}: {wrong}: leave one, {instead}")
+    if not isinstance(made.executors[0], Recording):
+        wrong = "run.py needs one that records where tasks run"
+        raise Refused(f"{where} {named[0]}: {wrong}: take Executor, as it was, {instead}")
+    return made
+
+
 def _status(ensemble):
     """What a run that goes on last wrote about itself, else what the results say; neither is disturbed."""
+    file = ensemble.lock.file
     try:
-        text, seen = ensemble.lock_file.read_bytes(), ensemble.lock_file.stat().st_mtime
+        seen = file.stat().st_mtime
     except OSError:
         return _status_of_results(ensemble)
-    run = lock_in(text)
+    run = read(file)
     if run is None:
-        print(f"{ensemble.lock_file} cannot be read: a crash left it so, and the next run clears it away")
+        print(f"{file} cannot be read: a crash left it so, and the next run clears it away")
         return _status_of_results(ensemble)
     job = f", PBS job {run['job']}" if run["job"] else ""
     print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
     print(f"as of {time.strftime('%H:%M:%S', time.localtime(seen))}:", *run.get("lines", []), sep="\n")
-    age = time.time() - seen
-    if run["host"] == socket.gethostname() and not runs(run["pid"]):
+    here = run["host"] == ensemble.lock.mine["host"] and run.get("machine") == ensemble.lock.mine["machine"]
+    if here and not is_run(run["pid"]):
         print("that process is gone: it was killed; run again to go on")
-    elif age > 60:
-        print(f"no sign of life for {in_words(age)}: it was killed, or its node died; run again to go on")
+    elif time.time() - seen > 60 and not here:
+        # The clock of that host may be another: what counts is whether it moves.
+        print("looking whether it gives a sign of life", flush=True)
+        if not gives_a_sign(file, 1.5 * BEAT):
+            dead = "it was killed, or its node died; run again to go on"
+            print(f"no sign of life in {1.5 * BEAT:.0f} s: {dead}")
     return DONE
 
 
@@ -314,7 +415,7 @@ def _status_of_results(ensemble):
 def _run(config, mode, ensemble, summarize):
     """Hold the results, plan, run what is missing, sum up; returns the status."""
     start = time.monotonic()
-    left = ensemble.hold(mode)
+    ensemble.hold(mode)
     try:
         ensemble.plan()
         unused = unused_columns(ensemble.inputs_file, ensemble.inputs)
@@ -327,15 +428,15 @@ def _run(config, mode, ensemble, summarize):
         if ensemble.repeated:
             rows = f"{ensemble.results_file} has {_count(len(ensemble.repeated), 'row')} more than once"
             lines.append(f"{rows}: the first of each counts, in the summary too")
-        edited = ensemble.edited_since("apps.py")
-        if edited is None and ensemble.done:
-            lines.append("whether apps.py was edited is not known: a crash left the note of it unreadable")
-        if edited and ensemble.done:
-            so_far = f"apps.py was edited since: the {_count(ensemble.done, 'result')} so far are kept"
+        changed = ensemble.code_since(_users_code())
+        if changed is None and ensemble.done:
+            lines.append("whether the apps were edited is not known: a crash left the note of it unreadable")
+        if changed and ensemble.done:
+            so_far = f"{changed}: the {_count(ensemble.done, 'result')} so far are kept"
             lines.append(f"{so_far}; to have them computed again, move {ensemble.folder}/ away")
         status = DONE
         if ensemble.left:
-            status = _run_what_is_missing(config, mode, ensemble, lines, left)
+            status = _run_what_is_missing(config, mode, ensemble, lines)
         else:
             print(*lines, "nothing to do: every row has its result", sep="\n", flush=True)
         if ensemble.left == 0:
@@ -350,31 +451,44 @@ def _run(config, mode, ensemble, summarize):
             print(f"{ensemble.done} of {ensemble.total} tasks done, in {seconds}: {ensemble.results_file}")
         if ensemble.ended:
             print("where the time went: python -m polaris.report")
+        if mode == "blocks":
+            note_ends(ensemble.runs_file)
     finally:
-        ensemble.let_go()
+        ensemble.lock.let_go()
     return status
 
 
-def _run_what_is_missing(config, mode, ensemble, lines, left):
+def _users_code():
+    """{path: digest} of the modules of the project that run.py has imported: its apps, and what they use."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        with contextlib.suppress(AttributeError, OSError, TypeError, ValueError):  # no file, or none of here
+            path = Path(module.__file__)
+            near = path.resolve().relative_to(PROJECT)
+            if name not in ("__main__", "config") and near.parts[0] not in ("polaris", ".venv"):
+                found[str(near)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _run_what_is_missing(config, mode, ensemble, lines):
     """Load Parsl, run the missing tasks on it, and leave no block behind."""
     import parsl
+
+    left = ensemble.lock.left
 
     from .blocks import Blocks, clear_up, losses
     from .calls import Calls
 
     if left and left["mode"] is None:
         lines.append(
-            f"{ensemble.lock_file} could not be read, a crash left it so: what that run had in PBS, if "
+            f"{ensemble.lock.file} could not be read, a crash left it so: what that run had in PBS, if "
             "anything, is not known: qstat -u $USER"
         )
     elif left:
         ended = clear_up(left["mode"], left["blocks"], os.path.abspath(config.run_dir))
         if ended:
             lines.append(f"ended what a killed run had left: {', '.join(ended)}")
-    try:
-        parsl_config = config.fresh_config(mode)
-    except OSError as error:
-        raise Refused(f"{_in_config('run_dir')} = {os.fspath(config.run_dir)!r}: {error.strerror}") from None
+    parsl_config = _parsl_config(config, mode)
     began = time.time()
     ensemble.on_signals()
     logging.raiseExceptions = False  # a full disk is said once, not by each log
@@ -393,7 +507,7 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             print(*lines, sep="\n", flush=True)
             view = views.progress()
             groups = None
-            if not MPI:
+            if not _mpi(config):
                 from .groups import Groups
 
                 groups = Groups(blocks.workers, config.retries, config.rows_per_task)
@@ -411,10 +525,9 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
             print(blocks.reason(), file=sys.stderr, flush=True)
         if ensemble.stopping and status != REFUSED and ensemble.left:
             status = INTERRUPTED if ensemble.stopping in BY_THE_USER else UNFINISHED
-            again = "qsub driver.pbs" if "PBS_JOBID" in os.environ else shlex.join(["python", *sys.argv])
             tasks = f"{ensemble.left} of {ensemble.total} tasks left"
             print(f"stopped by {ensemble.stopping}", flush=True)
-            print(f"unfinished: {tasks}; {again} goes on from here", flush=True)
+            print(f"unfinished: {tasks}; {_goes_on(ensemble, blocks)}", flush=True)
     finally:
         if calls:
             calls.close()
@@ -434,10 +547,21 @@ def _run_what_is_missing(config, mode, ensemble, lines, left):
     return status
 
 
+def _goes_on(ensemble, blocks):
+    """What goes on from here, in words."""
+    goes_on = f"{machine.again()} goes on from here"
+    if ensemble.stopping == "SIGTERM" and machine.starts_again(blocks.end):
+        by_itself = "after preemption or qrerun PBS starts this job again by itself, and it goes on"
+        return f"{by_itself}; else {goes_on}"
+    if os.environ.get("CHAIN"):
+        return f"the next job of the chain goes on from here; without one, {goes_on}"
+    return goes_on
+
+
 def _about_run(config, mode, ensemble):
     """What the report tells of a run: where it ran, by which settings and versions."""
     where = {"mode": mode, "host": socket.gethostname(), "job": os.environ.get("PBS_JOBID")}
-    settings = {name: getattr(config, name) for name in OPTIONS}
+    settings = {name: getattr(config, name) for name in _options(config)}
     versions = {"Python": sys.version.split()[0], "Parsl": importlib.metadata.version("parsl")}
     versions["conda"] = os.environ.get("CONDA_PREFIX")
     rows = {"input": ensemble.inputs_file, "total": ensemble.total, "done": ensemble.done}
@@ -457,7 +581,8 @@ def _summarize(ensemble, summarize):
         futures = [app(*each) for each in arguments]
         return [future.result() for future in futures]
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     here = {"executors": [Here(label="here")], "initialize_logging": False}
     try:
         with tempfile.TemporaryDirectory() as folder, parsl.load(parsl.Config(**here, run_dir=folder)):
@@ -490,7 +615,7 @@ def _dry_run(config, mode):
         print(line, file=sys.stderr)
     if any(fatal for fatal, _ in _problems(config, "local")):
         return REFUSED
-    parsl_config = config.fresh_config("blocks")
+    parsl_config = _parsl_config(config, "blocks")
     executor = parsl_config.executors[0]
     from parsl.dataflow.rundirs import make_rundir
 

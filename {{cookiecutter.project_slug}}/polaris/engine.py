@@ -99,7 +99,7 @@ class Engine:
             self.told_unrecorded = True
             self.ensemble.log("unrecorded")
         self.blocks.watch(self.ensemble)
-        self.view.update(self.ensemble)
+        self.ensemble.show(self.view)
 
     # --- out -------------------------------------------------------------------------------------
     def _hand_out(self):

@@ -7,21 +7,21 @@ bounded window of tasks is in flight, and results go to the file as tasks end.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import errno
 import json
 import math
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from itertools import islice
 from pathlib import Path
 
-from . import sources, tables, values
-from .engine import PLACE, RECORD, TICK, Engine
+from . import machine, sources, tables, values
+from .engine import PLACE, RECORD, Engine
 from .errors import Refused, Stopped, one_line
+from .lock import BEAT, Lock
 from .sources import Keys, key_of, read_rows
 from .tables import Table
 
@@ -29,8 +29,6 @@ WINDOW = 1000  # tasks in flight, at least; more where there are more workers
 OURS = (*PLACE, "status", "kinds")  # behind the inputs and outputs; see values.py for the last
 REASON = ("line", "reason", "trace")  # columns of failures.csv behind the inputs
 CLASSES = 8  # of rows by what they cost, where the longest are to go first
-BEAT = 10  # seconds between signs of life in the lock file
-LOCK = ("host", "pid", "job", "mode", "since", "blocks")  # what running.json says at least
 
 
 def free_names(names, taken, prefix):
@@ -68,8 +66,7 @@ class Ensemble:
         self.tasks_file = self.folder / "tasks.csv"
         self.runs_file = self.folder / "runs.jsonl"
         self.run_number = None  # of the runs in this folder, from 1
-        self.lock_file = self.folder / "running.json"
-        self.mine = {}  # what the lock file says of this run
+        self.lock = Lock(self.folder)
         self.beat = Clock(BEAT)
         self.stopping = None  # why no further task is handed out; None while they are
         self.at_once = False  # whether to leave without waiting for the running ones
@@ -78,7 +75,6 @@ class Ensemble:
         self.last_failure = None
         self.around = []  # lines about workers and blocks, from whoever watches them
         self.start = time.monotonic()
-        self.holding = False
         self.copy = None  # of the input, in a file without a name
         self.keys = None  # of the input, where results.csv has rows that are not in it, or some twice
         self.done_before = Keys()
@@ -94,7 +90,7 @@ class Ensemble:
         is copied: edits of it are for the next run.
         """
         problems = list(self.wrong_names)
-        if self.holding:
+        if self.lock.holding:
             for path in (self.results_file, self.tasks_file, self.runs_file):
                 tables.cut_off_half_a_line(path)
             with contextlib.suppress(OSError), open(self.inputs_file, "rb") as file:  # said by read_rows
@@ -246,7 +242,7 @@ class Ensemble:
         """Note an event of this run in runs.jsonl, for the report: one JSON object a line."""
         if self.run_number is None:
             self.run_number = 1 + self.last_run().get("run", 0)
-        self._still_there()
+        self.lock.check()
         line = json.dumps({"run": self.run_number, "time": round(time.time(), 3), "event": event, **about})
         with open(self.runs_file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -279,7 +275,7 @@ class Ensemble:
                 f"{error.filename or self.folder}: {error.strerror}: {self.left} of {self.total} tasks left; "
                 "make room there, then run again: it goes on from here"
             ) from None
-        view.update(self, last=True)
+        self.show(view, last=True)
         if self.left and self.stopping is None:
             raise Refused(f"{self.left} rows came to no end that was noted: run again to compute them")
 
@@ -310,102 +306,34 @@ class Ensemble:
 
     # --- one run at a time -----------------------------------------------------------------------
     def hold(self, mode):
-        """Take the folder of results for this run; Refused where another run has it.
-
-        Returns what a killed run left in the way: {"mode": ..., "blocks": [...]}, or None. The mode is None
-        where a crash left what it had noted unreadable.
-        """
-        self.mine = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("PBS_JOBID")}
-        self.mine |= {"mode": mode, "since": time.strftime("%Y-%m-%d %H:%M:%S"), "blocks": [], "lines": []}
-        left = None
-        try:
-            self.folder.mkdir(exist_ok=True)
-            new = self.lock_file.with_suffix(f".{self.mine['host']}-{self.mine['pid']}")
-            new.write_text(json.dumps(self.mine), encoding="utf-8")
-            try:
-                while not self.holding:
-                    # A link to a whole file: of several runs that start at once, one succeeds.
-                    try:
-                        os.link(new, self.lock_file)
-                        self.holding = True
-                    except FileExistsError:
-                        with contextlib.suppress(FileNotFoundError):  # another one was quicker
-                            left = self._take_from_the_dead(new.with_suffix(".dead")) or left
-            finally:
-                new.unlink()
-        except OSError as error:
-            raise Refused(f"{error.filename}: {error.strerror}: results cannot be written there") from None
+        """Take the folder of results for this run; Refused where another run has it."""
+        self.lock.hold(mode)
         self.beat = Clock(BEAT)
-        return left
-
-    def _take_from_the_dead(self, aside):
-        """Move the lock of a dead run away and return what it said; Refused if that run lives."""
-        text = self.lock_file.read_bytes()
-        other = self._other_run(lock_in(text))
-        os.rename(self.lock_file, aside)
-        if aside.read_bytes() == text:
-            aside.unlink()
-            return other
-        # Since it was read, another run has taken the folder: that one's lock goes back.
-        os.link(aside, self.lock_file)
-        aside.unlink()
-        return None
-
-    def _other_run(self, other):
-        """What the lock of another run says, if that run is dead; Refused if it lives."""
-        seen = os.stat(self.lock_file).st_mtime_ns
-        # A run writes its lock whole: one that cannot be read is what a crash of its node left.
-        other = other or {"host": "a host that crashed", "pid": None, "job": None, "mode": None, "blocks": []}
-        alive = other["host"] == self.mine["host"] and runs(other["pid"])
-        if other["job"] is not None and other["job"] == self.mine["job"]:
-            alive = False  # PBS started this very job again
-        elif other["host"] != self.mine["host"] and time.time() - seen / 1e9 < 4 * BEAT:
-            print(f"a run on {other['host']} held {self.folder}: waiting to see if it lives", flush=True)
-            deadline = time.monotonic() + 3 * BEAT
-            while time.monotonic() < deadline and not alive:
-                time.sleep(TICK)
-                alive = os.stat(self.lock_file).st_mtime_ns != seen
-        if alive:
-            job = f", PBS job {other['job']}" if other["job"] else ""
-            raise Refused(
-                f"another run holds {self.folder}: process {other['pid']} on {other['host']}{job}, since "
-                f"{other.get('since', 'a moment ago')}: wait for it, or end it"
-            )
-        return other
 
     def note(self, blocks):
         """Write down how the run goes, for `--status`, and its blocks, for who clears up if it is killed."""
-        if blocks != self.mine["blocks"] or self.beat():
-            self.mine |= {"blocks": blocks, "lines": [self.text(), *self.around]}
-            self._still_there()
-            tables.replace(self.lock_file, json.dumps(self.mine))
+        if blocks != self.lock.mine["blocks"] or self.beat():
+            self.lock.note(blocks, [self.text(), *self.around])
             self.beat = Clock(BEAT)
 
-    def _still_there(self):
-        if not self.lock_file.exists():
-            raise Refused(f"{self.folder}/ was moved or deleted while this run wrote into it; run again")
+    def code_since(self, code):
+        """What changed since results were first made, in words; "" where nothing did. Noted for next time.
 
-    def let_go(self):
-        """Give the folder back."""
-        if self.holding:
-            self.holding = False
-            with contextlib.suppress(OSError):
-                self.lock_file.unlink()
-                self.folder.rmdir()  # where nothing came of it
-
-    def edited_since(self, file):
-        """Whether a source file is another than the one that made the results so far; noted for next time.
-
-        None where that is not known: a crash left the note unreadable.
+        code: {path: digest} of the user's modules now. None where a crash left the note unreadable.
         """
-        mark = self.folder / f"{Path(file).name}.sha256"
-        now = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        before = now
+        note = self.folder / "code.json"
+        before = code
         with contextlib.suppress(FileNotFoundError):
-            before = mark.read_bytes().strip().decode("ascii", "replace")
-        if before != now or not mark.exists():
-            tables.replace(mark, now + "\n")
-        return before != now if len(before) == len(now) else None
+            before = tables.loaded(note.read_bytes())
+        if before != code or not note.exists():
+            tables.replace(note, json.dumps(code))
+        if before is None:
+            return None
+        words = []
+        for path in sorted({*before, *code}):
+            if before.get(path) != code.get(path):
+                words.append(f"{path} {'is new' if path not in before else _gone_or_edited(path, code)}")
+        return ", ".join(words)
 
     def stop(self, why):
         """Hand out no further task; called again, leave without waiting for those that run."""
@@ -413,10 +341,17 @@ class Ensemble:
         self.stopping = why
 
     def on_signals(self):
-        """Let Ctrl-C and SIGTERM stop the run in order."""
-        signal.signal(signal.SIGINT, self._interrupted)
-        signal.signal(signal.SIGHUP, self._hung_up)
-        signal.signal(signal.SIGTERM, self._terminated)
+        """Let Ctrl-C, SIGTERM and the loss of the terminal stop the run in order.
+
+        A signal that was ignored from the start, by nohup for one, stays so.
+        """
+        for number, handler in (
+            (signal.SIGINT, self._interrupted),
+            (signal.SIGHUP, self._hung_up),
+            (signal.SIGTERM, self._terminated),
+        ):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, handler)
 
     def _interrupted(self, *_):
         self.stop("Ctrl-C")
@@ -438,11 +373,44 @@ class Ensemble:
             raise Stopped
 
     def _hung_up(self, *_):
-        """The terminal is gone: what would be shown goes into a file, and the run ends as by Ctrl-C."""
-        log = os.open(self.folder / "hangup.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        """The terminal is gone: the run ends as by Ctrl-C."""
+        self._show_in_file()
+        self.stop("the loss of the terminal")
+
+    def show(self, view, last=False):
+        """Update the view; where its terminal is gone and the run was to go on (disown), it does."""
+        try:
+            view.update(self, last=last)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._show_in_file()
+
+    def _show_in_file(self):
+        """What would be shown on a terminal that is gone goes into a file."""
+        log = os.open(self.folder / "hangup.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for stream in (1, 2):
             os.dup2(log, stream)
-        self.stop("the loss of the terminal")
+
+
+def note_ends(runs_file):
+    """Note in runs.jsonl when blocks of runs that ended were over, where PBS says so and it is not noted."""
+    jobs, ended = {}, set()  # jobs: {job: (run, block)}
+    with contextlib.suppress(OSError):
+        for _, event in tables.events_of(runs_file):
+            if event and event["event"] == "end":
+                ended.add(event["run"])
+            elif event and event["event"] == "block" and "." in str(event.get("job")):
+                if event.get("end") is None:
+                    jobs[event["job"]] = (event["run"], event["block"])
+                else:
+                    jobs.pop(event["job"], None)
+    of_ended = [job for job, (run, _) in jobs.items() if run in ended]
+    for job, end in (machine.ends_of_jobs(of_ended) if of_ended else {}).items():
+        run, block = jobs[job]
+        about = {"block": block, "job": job, "state": "COMPLETED", "workers": 0, "start": None, "end": end}
+        with contextlib.suppress(OSError), open(runs_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"run": run, "time": end, "event": "block", **about}) + "\n")
 
 
 def in_words(seconds):
@@ -454,22 +422,8 @@ def in_words(seconds):
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def runs(pid):
-    """Whether a process of this host is a run of ours."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    command = Path(f"/proc/{pid}/cmdline")
-    return not Path("/proc/self").exists() or (command.exists() and b"run.py" in command.read_bytes())
-
-
-def lock_in(text):
-    """What the text of running.json says; None where it is not whole."""
-    said = tables.loaded(text)
-    return said if said is not None and all(name in said for name in LOCK) else None
+def _gone_or_edited(path, code):
+    return "was edited since" if path in code else "is gone"
 
 
 class Clock:

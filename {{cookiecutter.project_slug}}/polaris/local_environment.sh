@@ -7,7 +7,10 @@
 
 unpack() {
     local packed=$1 folder=$2 new=$2.$$ old script
-    [ ! -d "$folder" ] || return 0 # an earlier run in the same job
+    if [ -d "$folder" ]; then
+        [ -O "$folder" ] # of an earlier run in the same job
+        return
+    fi
     mkdir -m 700 "$new" && tar -xzf "$packed" -C "$new" || return 1
     old=$(sed -n 's/^VIRTUAL_ENV="\?\([^"]*\)"\?$/\1/p' "$new/bin/activate" | tail -n 1)
     for script in "$new"/bin/*; do # what pip installed starts with the path of its Python

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from . import facts
 
@@ -41,15 +42,15 @@ def nodes_of_job():
     return list(dict.fromkeys(Path(nodefile).read_text(encoding="utf-8").split()))
 
 
-def output(*command):
-    """What a command prints; None where it is missing, fails or hangs."""
+def output(*command, whole=True):
+    """What a command prints; None where it is missing, hangs or, unless `whole` is False, fails."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=30, start_new_session=True
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 or not whole else None
 
 
 def pbs_time(text):
@@ -95,6 +96,38 @@ def _asked(job):
     raise LookupError(job)
 
 
+def job_is_over(job):
+    """Whether PBS says that a job has ended; False too where it says nothing."""
+    found = jobs_in(output("qstat", "-x", "-f", job) or "") or {}
+    return found.get(job.split(".")[0], {}).get("job_state") == "F"
+
+
+def ends_of_jobs(jobs):
+    """{job: when it ended, seconds since the epoch} of those of which PBS says so."""
+    found = jobs_in(output("qstat", "-x", "-f", *jobs, whole=False) or "") or {}  # it may know some no more
+    about = {job: found.get(job.split(".")[0], {}) for job in jobs}
+    return {job: pbs_time(says["obittime"]) for job, says in about.items() if "obittime" in says}
+
+
+def again():
+    """The command that goes on with what this run leaves: in a job that which submitted it."""
+    if "PBS_JOBID" not in os.environ or os.environ.get("PBS_ENVIRONMENT") == "PBS_INTERACTIVE":
+        return shlex.join(["python", *sys.argv])
+    given = str(this_job().get("Submit_arguments", ""))
+    if not given or "depend=" in given:  # a link of a chain
+        given = "-v MODE=blocks driver.pbs" if os.environ.get("MODE") == "blocks" else "driver.pbs"
+    return f"qsub {given}"
+
+
+def starts_again(ends):
+    """Whether PBS itself starts this job again, if it ends it now: after preemption, or qrerun.
+
+    ends: when its walltime ends, seconds since the epoch, or None; at that time it does not.
+    """
+    early = ends is None or time.time() < ends - facts.MINUTE
+    return early and this_job().get("Rerunable") == "True"
+
+
 def settings_of_job():
     """{option: value} of the job that runs this. qsub may have been told otherwise than driver.pbs says."""
     about = this_job()
@@ -106,6 +139,8 @@ def settings_of_job():
         "walltime": facts.hms(facts.seconds(resources.get("walltime", "")) or 0),
         "filesystems": resources.get("filesystems"),
     }
+    # The JSON of PBS has an account that is a number as one.
+    found = {name: v if name == "nodes_per_block" else v and str(v) for name, v in found.items()}
     return {name: value for name, value in found.items() if value not in (None, 0, "0:00:00")}
 
 
@@ -168,19 +203,60 @@ def packed_environment():
     return f"; source {script} {packed}"
 
 
+class Gpu(NamedTuple):
+    """A device of CUDA's, by nvidia-smi. index: of the GPU, "" for a part of one (MIG)."""
+
+    index: str
+    uuid: str
+    name: str
+
+
 def gpus():
-    """The names of this machine's GPUs, by nvidia-smi; [] where there are none."""
-    return re.findall(r"^GPU \d+: (.*?) \(UUID", output("nvidia-smi", "-L") or "", re.MULTILINE)
+    """[Gpu] of this machine, by `nvidia-smi -L`; behind one that is divided (MIG) come its parts."""
+    said = output("nvidia-smi", "-L") or ""
+    lines = re.findall(r"^(?:GPU (\d+)|  MIG (\S+) +Device +\d+):(.*?) *\(UUID: (\S+)\)", said, re.MULTILINE)
+    return [Gpu(index, uuid, name.strip() or f"MIG {part}") for index, part, name, uuid in lines]
+
+
+def visible_gpus():
+    """[(how CUDA_VISIBLE_DEVICES names it, its name)] of the devices that tasks on this machine may use.
+
+    Where that variable is set, those that it leaves, read as CUDA does: by index, by the first letters of a
+    UUID, and none from the first on that does not exist (CUDA programming guide, environment variables).
+    """
+    found, given = gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    divided = any(not gpu.index for gpu in found)
+    if given is None:
+        whole = [gpu for gpu, after in zip(found, [*found[1:], None], strict=True) if _whole(gpu, after)]
+        return [(gpu.uuid if divided else gpu.index, gpu.name) for gpu in whole]
+    visible = {}
+    for word in map(str.strip, given.split(",")):
+        # An older name of a part is MIG-GPU-<UUID of the GPU>/<instance>/<instance>.
+        start = word.removeprefix("MIG-").partition("/")[0] if word.startswith("MIG-GPU-") else word
+        by_uuid = start.startswith(("GPU-", "MIG-"))
+        named = [gpu for gpu in found if word == gpu.index or (by_uuid and gpu.uuid.startswith(start))]
+        if len(named) != 1 or word in visible:
+            break
+        visible[word] = named[0].name
+    return list(visible.items())
+
+
+def _whole(gpu, after):
+    """Whether tasks may use a device as it is listed: a part, or a GPU that no part follows."""
+    return not gpu.index or after is None or after.index != ""
 
 
 def local_workers(workers_per_gpu):
     """Settings of HighThroughputExecutor for this machine alone, and the worker_init that goes with them."""
     cores = os.cpu_count() or 1
-    found = len(gpus())
-    workers = found * workers_per_gpu or min(4, cores)
+    visible = [name for name, _ in visible_gpus()]
+    workers = len(visible) * workers_per_gpu or min(4, cores)
     pinning = {"max_workers_per_node": workers, "cores_per_worker": cores / workers}
-    if found:
-        pinning["available_accelerators"] = workers
+    if visible:
+        # Parsl's worker pool divides an index by the workers for each device that nvidia-smi lists.
+        share = max(1, workers // len(gpus()))
+        named = [str(int(name) * share) if name.isdigit() else name for name in visible]
+        pinning["available_accelerators"] = [name for name in named for _ in range(workers_per_gpu)]
     return pinning, f"{_this_environment()}; {threads(max(1, cores // workers))}"
 
 
@@ -195,6 +271,35 @@ def _this_environment():
     folder = shlex.quote(str(Path(sys.executable).parent))
     project = shlex.quote(str(Path(__file__).resolve().parent.parent))
     return f"export PATH={folder}:$PATH PYTHONPATH={project}:$PYTHONPATH"
+
+
+def problem_of_environment(mode, project):
+    """Why no worker would start in this environment, in words; None where it does. Tries Parsl's program.
+
+    As a block does it: by its name, after activate.sh; in mode local beside the Python that runs this.
+    """
+    load = _this_environment() if mode == "local" else f"source {shlex.quote(f'{project}/activate.sh')}"
+    command = f"{load} || exit 1; exec process_worker_pool.py --help"
+    try:
+        done = subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=120
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"workers cannot be started: {error}"
+    if done.returncode == 0:
+        return None
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return f"workers cannot be started: {said[-1] if said else f'status {done.returncode}'}"
+
+
+def lacks_worker_pool(ours):
+    """Where Parsl's program for workers should lie and does not; None where it does.
+
+    ours: whether this Python is of the project's environment: then that program must be, too.
+    """
+    folder = Path(sys.executable).parent
+    places = str(folder) if ours else os.pathsep.join([str(folder), *os.get_exec_path()])
+    return None if shutil.which("process_worker_pool.py", path=places) else folder
 
 
 def threads(number):

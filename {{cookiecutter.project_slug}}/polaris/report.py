@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"{sys.executable} has no {error.name}: source activate.sh")
 
 from . import tables
-from .ensemble import REASON, in_words
+from .ensemble import REASON, in_words, note_ends
 from .record import COMPUTING, DONE, FAILED, LOST, PARTS, UNFINISHED, lane_name, like, natural, read
 
 matplotlib.use("Agg")
@@ -365,6 +365,7 @@ def main(argv=None):
     parser.add_argument("run", nargs="?", type=int, help="number of the run (default: the last)")
     args = parser.parse_args(argv)
     os.chdir(Path(__file__).resolve().parent.parent)
+    note_ends(Path("results") / "runs.jsonl")
     try:
         path = write(Path("results"), args.run)
     except FileNotFoundError as error:

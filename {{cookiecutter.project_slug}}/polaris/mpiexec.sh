@@ -4,7 +4,7 @@
 # many threads in its libraries, and it sees that GPU alone (gpu_affinity.sh).
 #     mpiexec.sh [OPTIONS of mpiexec] PROGRAM [ARGUMENTS]
 
-project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+project=$(CDPATH='' command cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 number='' ppn='' hosts=() depth=${POLARIS_DEPTH:-} bind=${POLARIS_CPU_BIND:-} env=() more=()
 
 while [ $# -gt 0 ] && [[ $1 = -* ]]; do
@@ -55,4 +55,4 @@ else
     [ -z "$bind" ] || command+=(--cpu-bind "$bind")
     for value in "${env[@]}"; do command+=(--env "$value"); done
 fi
-exec "${command[@]}" "${more[@]}" bash "$project/gpu_affinity.sh" "$@"
+exec "${command[@]}" "${more[@]}" bash "$project/polaris/gpu_affinity.sh" "$@"

@@ -103,4 +103,4 @@ def which_gpu(stdout=None, stderr=None):
 
     Put your own program here, and call it in run.py's `task`; a status other than 0 makes the task fail.
     """
-    return 'hostname; nvidia-smi -L | grep "^GPU $CUDA_VISIBLE_DEVICES:"'
+    return 'hostname; nvidia-smi -L | grep -e "^GPU $CUDA_VISIBLE_DEVICES:" -e "UUID: $CUDA_VISIBLE_DEVICES"'

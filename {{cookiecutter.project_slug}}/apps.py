@@ -1,0 +1,1 @@
+{% include cookiecutter.workload ~ "/apps.py" %}

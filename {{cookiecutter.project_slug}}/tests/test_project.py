@@ -1,0 +1,1 @@
+{% include cookiecutter.workload ~ "/tests/test_project.py" %}
