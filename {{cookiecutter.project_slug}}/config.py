@@ -48,9 +48,7 @@ def fresh_config(mode="auto"):
     https://docs.alcf.anl.gov/polaris/workflows/parsl/
     """
     from parsl.config import Config
-{% if cookiecutter.workload == "gpu" %}
     from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
-{% endif %}
 {% if cookiecutter.workload == "mpi" %}
     from parsl.launchers import SimpleLauncher
     from parsl.logconfigs.file import FileLogging
@@ -79,13 +77,15 @@ def fresh_config(mode="auto"):
 
     mode = machine.choose_mode(mode)
     drain = None
-    # worker_init's cd and the launcher's $JOBNAME.nodes need the folder before a block starts.
+    # The launcher's own files, such as $JOBNAME.nodes, go there; it must be there before a block starts.
     os.makedirs(run_dir, exist_ok=True)
     os.chmod(run_dir, 0o700)  # with the certificates in it one could send tasks to the workers
     # Every block loads the same environment as you do, modules included: MPI and CUDA are found.
-    worker_init = f"source {project_dir}/activate.sh || exit 1; cd {run_dir} || exit 1"
+    worker_init = f"source {project_dir}/activate.sh || exit 1; command cd {run_dir} >/dev/null || exit 1"
     if local_environment and mode != "local":
         worker_init += machine.packed_environment()
+    # It starts the worker pool in the project's folder: tasks find their files there, in every mode.
+    launch_cmd = f"bash {project_dir}/polaris/start_workers.sh {DEFAULT_LAUNCH_CMD}"
 {% if cookiecutter.workload == "mpi" %}
     # One manager a block, on its first node; its workers start the ranks of their tasks on the block's nodes.
     launcher = SimpleLauncher()
@@ -106,8 +106,8 @@ def fresh_config(mode="auto"):
     }
     if workers_per_gpu > 1:
         # Under CUDA MPS tasks that share a GPU compute at the same time; without it they take turns.
-        pinning["launch_cmd"] = f"bash {project_dir}/polaris/with_mps.sh {DEFAULT_LAUNCH_CMD}"
-        worker_init += f"; export GPU_FRACTION={1 / workers_per_gpu:.3f}"  # a task's part of the memory
+        fraction = f"{1 / workers_per_gpu:.3f}"  # a task's part of the memory
+        worker_init += f"; export WITH_MPS=1 GPU_FRACTION={fraction}"
 
     if mode == "local":
         pinning, worker_init = machine.local_workers(workers_per_gpu)
@@ -143,6 +143,7 @@ def fresh_config(mode="auto"):
         label="htex",
         provider=provider,
         address=machine.address(mode),
+        launch_cmd=launch_cmd,
         interchange_launch_cmd=machine.interchange_command(),
         heartbeat_period=15,  # seconds
         heartbeat_threshold=120,  # seconds

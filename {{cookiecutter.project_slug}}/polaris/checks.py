@@ -104,10 +104,12 @@ def check(settings, *, submitting=False, ask=None, typed=False, running=False):
             wrong = "is a path with spaces or signs that Parsl's scripts cannot take: use another folder"
             problems.append(Problem(name, folder, wrong))
     if settings.conda_version is not None and settings.conda_version not in facts.CONDA_VERSIONS:
-        known = re.fullmatch(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]", settings.conda_version)
-        wrong = "is not a conda module that was tried" if known else "is no version of the conda module"
-        allowed = f"{wrong}: {', '.join(facts.CONDA_VERSIONS)}"
-        problems.append(Problem("conda_version", settings.conda_version, allowed, "default", fatal=not known))
+        dated = re.fullmatch(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](-[A-Za-z0-9_.-]+)?", settings.conda_version)
+        allowed = f"is no version of the conda module: {', '.join(facts.CONDA_VERSIONS)}"
+        if dated:
+            allowed = f"is none of the conda modules of October 2026 ({', '.join(facts.CONDA_VERSIONS)})"
+            allowed += ": there may be newer ones, older ones were deleted; module avail conda"
+        problems.append(Problem("conda_version", settings.conda_version, allowed, "default", fatal=not dated))
     for name in ("local_environment", "monitoring"):
         if getattr(settings, name) not in (None, True, False):
             problems.append(Problem(name, getattr(settings, name), "is neither True nor False", "False"))
@@ -119,6 +121,7 @@ def check(settings, *, submitting=False, ask=None, typed=False, running=False):
         wrong = "needs more of Parsl: pip install 'parsl[monitoring,visualization]', or set it to False"
         problems.append(Problem("monitoring", settings.monitoring, wrong))
     order = {name: i for i, name in enumerate(Settings._fields)}
+    problems = [p._replace(mend="") if p.mend == str(p.given) else p for p in problems]
     return sorted(problems, key=lambda problem: order[problem.name])
 
 
@@ -126,10 +129,10 @@ def _account(settings, submitting):
     account = settings.account
     if account is None:
         return
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", account):
-        allowed = "is no ALCF project name: letters, digits, '-' and '_', a letter first"
+    if not re.fullmatch(facts.ACCOUNT, account):
+        allowed = "is no ALCF project (letters, digits, '-', '_'; a number; PROJECT::NAME, a sub-allocation)"
         yield Problem("account", account, allowed, facts.PLACEHOLDER)
-    elif account.upper() == facts.PLACEHOLDER:
+    elif account.upper().partition("::")[0] == facts.PLACEHOLDER:
         allowed = "is a placeholder: PBS needs the name of your ALCF project"
         yield Problem("account", account, allowed, fatal=submitting)
 
@@ -170,18 +173,17 @@ def _queue(settings, ask):
                 f"so {nodes} nodes for {facts.hms(limit)} at most, or {enough} nodes or more for {walltime}"
             )
             yield Problem("walltime", walltime, wrong, facts.hms(limit))
+    takes = f"{name} lets one {queue.per} queue: {queue.queued}"
     jobs = settings.jobs
-    if jobs is not None and queue.queued is not None and jobs > queue.queued:
-        wrong = f"is more than {name} lets one user or project queue: {queue.queued}"
-        yield Problem("jobs", jobs, wrong, str(queue.queued))
+    if jobs is not None and jobs > queue.queued:
+        yield Problem("jobs", jobs, f"is more than {takes}; held jobs count", str(queue.queued))
     blocks = settings.max_blocks
     if blocks is not None and blocks < 1:
         yield Problem("max_blocks", blocks, "is fewer than one block", "1")
-    elif blocks is not None and queue.queued is not None and blocks > queue.queued:
-        wrong = f"is more jobs than {name} lets one user or project queue: {queue.queued}"
-        yield Problem("max_blocks", blocks, wrong, str(queue.queued))
+    elif blocks is not None and blocks > queue.queued:
+        yield Problem("max_blocks", blocks, f"is more jobs than {takes}", str(queue.queued))
     elif blocks is not None and blocks > queue.running:
-        wrong = f"is more jobs than {name} runs at a time ({queue.running}): the others wait"
+        wrong = f"is more jobs than {name} runs at a time for one {queue.per}, {queue.running}: others wait"
         yield Problem("max_blocks", blocks, wrong, str(queue.running), fatal=False)
 
 
@@ -339,8 +341,14 @@ def _submit_side(settings):
     workers, rows = nodes * blocks * per_node, settings.rows
     if rows and rows < workers:
         wrong = f"makes {workers} workers for {rows} rows: {workers - rows} of them would have nothing to do"
-        enough = max(1, -(-rows // (blocks * per_node)))
-        yield Problem("nodes_per_block", nodes, wrong, str(enough), fatal=False)
+        listed = facts.QUEUES.get(settings.queue)
+        fewest = listed.nodes[0] if listed else 1
+        enough = max(fewest, -(-rows // (blocks * per_node)))
+        few = max(1, -(-rows // (nodes * per_node)))
+        if enough < nodes or nodes == fewest > 1:
+            yield Problem("nodes_per_block", nodes, wrong, str(enough), fatal=False)
+        elif few < blocks:
+            yield Problem("max_blocks", blocks, wrong, str(few), fatal=False)
     if not took or took < 0:
         return
     grouped = 1 if settings.rows_alone else settings.rows_per_task
@@ -372,7 +380,8 @@ def check_driver(driver, blocks, *, from_driver):
     """
     queue = facts.QUEUES.get(blocks.queue)
     if queue is not None and driver.queue == blocks.queue and queue.running == 1:
-        wrong = f"runs one job a user at a time: blocks of a driver job in {blocks.queue} would never start"
+        wrong = f"runs one job of a {queue.per} at a time: "
+        wrong += f"blocks of a driver job in {blocks.queue} would never start"
         advice = "for MODE=blocks, give driver.pbs or config.py another queue"
         yield Problem("queue", driver.queue, f"{wrong}; {advice}", fatal=from_driver)
     for name in ("account", "queue", "nodes_per_block", "walltime", "filesystems"):

@@ -194,7 +194,7 @@ def _problems(config, mode, every_file=False, jobs=None, **more):
 
 
 def _problems_of_files(every_file):
-    """What keeps workers from starting: Parsl's program is not there, scripts have the line ends of Windows."""
+    """What keeps workers from starting: no program of Parsl's, scripts with line ends of Windows."""
     lines = []
     missing = machine.lacks_worker_pool(_ours())
     if missing:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import queue
+import re
+import sys
 import traceback
+import types
 from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
@@ -334,7 +337,7 @@ class Engine:
         failed = next((call.app for call in item.calls if call.app and _raised(call.app, root)), future)
         stderr = getattr(failed, "stderr", None)
         stderr = stderr[0] if isinstance(stderr, tuple) else stderr  # Parsl's (path, mode)
-        reason = one_line(root)
+        reason = one_line(root) + _where_to_put_it(root)
         stage = _stage(item, root)
         if stage and (named or root is not error or len(item.calls) > 1):
             reason = f"{stage}: {reason}"
@@ -365,6 +368,19 @@ class Engine:
 
 def _raised(future, error):
     return future.done() and future.exception() is error
+
+
+def _where_to_put_it(error):
+    """Of a name that an app lacks on workers and run.py has: what to do; else ""."""
+    text, main = str(error), sys.modules["__main__"]
+    named = re.search(r"^name '(\w+)' is not defined", text) if kind_of(error) == "NameError" else None
+    named = named or re.search(r"Can't get attribute '(\w+)' on <module '__main__'", text)
+    if not named or not hasattr(main, named[1]):
+        return ""
+    file = Path(getattr(main, "__file__", "run.py")).name
+    if isinstance(getattr(main, named[1]), types.ModuleType):
+        return f": {file} imports it, and workers do not load {file}: import it in the app"
+    return f": it is in {file}, which workers do not load: it and the app belong into a module such as apps.py"
 
 
 def _stage(item, error):

@@ -83,24 +83,27 @@ class Queue(NamedTuple):
 
     nodes: tuple
     walltime: tuple
-    running: int  # jobs that run at a time, for one user or project
-    queued: int | None = None  # jobs that may wait or run: one more is refused by qsub
+    running: int  # jobs that run at a time
+    queued: int  # jobs that may wait, be held or run: one more is refused by qsub
+    per: str  # whose jobs are counted: those of a "user" or of a "project"
     routes: tuple = ()  # (fewest nodes, most nodes, longest walltime); a job that fits none vanishes
 
 
+# Their numbers of jobs were recorded on the machine in September and October 2026.
 QUEUES = {
-    "debug": Queue((1, 2), (5 * MINUTE, HOUR), running=1),
-    "debug-scaling": Queue((1, 10), (5 * MINUTE, HOUR), running=1, queued=1),
+    "debug": Queue((1, 2), (5 * MINUTE, HOUR), running=1, queued=1, per="user"),
+    "debug-scaling": Queue((1, 10), (5 * MINUTE, HOUR), running=1, queued=1, per="user"),
     "prod": Queue(
         (10, 496),
         (5 * MINUTE, 24 * HOUR),
         running=10,
         queued=100,
+        per="project",
         routes=((10, 24, 3 * HOUR), (25, 99, 6 * HOUR), (100, 496, 24 * HOUR)),
     ),
-    "preemptable": Queue((1, 10), (5 * MINUTE, 72 * HOUR), running=20, queued=20),
-    "capacity": Queue((1, 4), (5 * MINUTE, 168 * HOUR), running=1, queued=2),
-    "demand": Queue((1, 56), (5 * MINUTE, HOUR), running=100, queued=100),
+    "preemptable": Queue((1, 10), (5 * MINUTE, 72 * HOUR), running=10, queued=20, per="project"),
+    "capacity": Queue((1, 4), (5 * MINUTE, 168 * HOUR), running=1, queued=2, per="project"),
+    "demand": Queue((1, 56), (5 * MINUTE, HOUR), running=100, queued=100, per="project"),
 }
 NOT_FOR_USERS = re.compile(r"small|medium|large|backfill-.*")  # prod routes into these
 SHORTEST_MARGIN = 120  # seconds before the end of a walltime in which no task starts, unless set
@@ -116,7 +119,9 @@ PLACEHOLDER = "YOURPROJECT"  # as on the page; no job can be charged to it
 FILESYSTEMS = {"home": (), "eagle": ("/eagle", "/lus/eagle")}  # and the folders that only Polaris has
 NOT_ON_POLARIS = {"grand": "grand is retired", "flare": "flare is Aurora's"}
 
-CONDA_VERSIONS = ("default", "2025-09-25", "2024-04-29")
+ACCOUNT = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(::[A-Za-z0-9][A-Za-z0-9_-]{0,63})?"  # project::sub-allocation
+CONDA_VERSIONS = ("default", "2025-09-25", "2025-09-28", "2026-10-09")  # in October 2026; older ones are gone
+CONDA_DEFAULT = "2025-09-25"
 PARSL_AT_LEAST = (2026, 10, 26)  # older ones lack or misread settings that config.py makes
 LOGIN_INTERFACE = "bond0"  # reached from compute nodes, on login and compute nodes alike
 

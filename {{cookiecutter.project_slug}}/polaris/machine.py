@@ -227,7 +227,9 @@ def visible_gpus():
     found, given = gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
     divided = any(not gpu.index for gpu in found)
     if given is None:
-        whole = [gpu for gpu, after in zip(found, [*found[1:], None], strict=True) if _whole(gpu, after)]
+        # A GPU that is followed by its parts is used by these alone.
+        next_one = [*found[1:], Gpu("none", "", "")]
+        whole = [gpu for i, gpu in enumerate(found) if not gpu.index or next_one[i].index]
         return [(gpu.uuid if divided else gpu.index, gpu.name) for gpu in whole]
     visible = {}
     for word in map(str.strip, given.split(",")):
@@ -239,11 +241,6 @@ def visible_gpus():
             break
         visible[word] = named[0].name
     return list(visible.items())
-
-
-def _whole(gpu, after):
-    """Whether tasks may use a device as it is listed: a part, or a GPU that no part follows."""
-    return not gpu.index or after is None or after.index != ""
 
 
 def local_workers(workers_per_gpu):

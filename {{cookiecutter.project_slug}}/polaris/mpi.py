@@ -235,6 +235,8 @@ def _mark(node, suffix):
     pool = f"{os.environ.get('PBS_JOBID', 'none').split('.')[0]}-{os.getppid()}"
     folder = Path(tempfile.gettempdir()) / f"polaris-nodes-{os.getuid()}-{pool}"
     folder.mkdir(exist_ok=True, mode=0o700)
+    if folder.lstat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} is another user's")
     return folder / f"{node}{suffix}"
 
 
