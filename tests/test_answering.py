@@ -30,6 +30,12 @@ def test_the_queues_are_labelled_with_the_limits_that_the_checks_use():
     assert sorted(QUESTIONS["queue"]) == sorted(facts.QUEUES)
 
 
+def test_the_versions_of_the_conda_module_in_the_question_are_those_that_are_known():
+    *first, last = facts.CONDA_VERSIONS
+    assert QUESTIONS["__prompts__"]["conda_version"].endswith(f"({', '.join(first)} or {last})")
+    assert facts.CONDA_DEFAULT in facts.CONDA_VERSIONS
+
+
 def test_no_prompt_has_square_brackets_which_rich_would_swallow():
     texts = []
     for prompt in QUESTIONS["__prompts__"].values():
@@ -46,7 +52,7 @@ def test_the_defaults_make_a_project_with_a_placeholder_account(bake):
 
 def test_answers_typed_at_the_prompts_arrive(tmp_path):
     typed = "\n".join(
-        ["Spin glass", "", "1", "MyProj", "3", "100", "12:00:00", "eagle", "2024-04-29", "2", "2", ""]
+        ["Spin glass", "", "1", "MyProj", "3", "100", "12:00:00", "eagle", "2026-10-09", "2", "2", ""]
     )
     done = run([tool("cookiecutter"), str(ROOT)], tmp_path, stdin=None, input=typed, env=user_env(tmp_path))
     assert done.returncode == 0, done.stdout
@@ -61,7 +67,7 @@ def test_answers_typed_at_the_prompts_arrive(tmp_path):
         assert f"#PBS {line}\n" in driver
     config = (tmp_path / "spin-glass" / "config.py").read_text()
     assert "workers_per_gpu = 2 " in config and 'queue = "prod"' in config
-    assert 'conda_version="2024-04-29"' in (tmp_path / "spin-glass" / "activate.sh").read_text()
+    assert 'conda_version="2026-10-09"' in (tmp_path / "spin-glass" / "activate.sh").read_text()
 
 
 def test_ctrl_c_at_a_prompt_leaves_nothing(tmp_path):
@@ -95,8 +101,10 @@ WRONG = [  # answers, what the refusal must say
     ({"walltime": "0:04:59"}, ["5 min - 1 h"]),
     ({"walltime": "60"}, ["H:MM:SS"]),
     ({"walltime": "1:60:00"}, ["H:MM:SS"]),
-    ({"account": "my.project"}, ["ALCF project name"]),
-    ({"account": "9lives"}, ["a letter first"]),
+    ({"account": "my.project"}, ["is no ALCF project"]),
+    ({"account": "MyProject:sub"}, ["PROJECT::NAME, a sub-allocation"]),
+    ({"account": "My::Pro::ject"}, ["is no ALCF project"]),
+    ({"account": "MyProject::"}, ["is no ALCF project"]),
     ({"filesystems": "home:grand"}, ["grand is retired"]),
     ({"filesystems": "home:flare"}, ["Aurora"]),
     ({"filesystems": "home:egale"}, ["'egale'", "home and eagle"]),
@@ -222,7 +230,11 @@ def test_the_affinity_list_of_one_worker_a_gpu_is_the_pages():
     [
         ({"workers_per_gpu": 9}, "1-8"),
         ({"workers_per_gpu": 0}, "1-8"),
-        ({"queue": "debug-scaling", "max_blocks": 2}, "queue: 1"),
+        ({"queue": "debug-scaling", "max_blocks": 2}, "debug-scaling lets one user queue: 1"),
+        ({"queue": "debug", "max_blocks": 2}, "debug lets one user queue: 1"),
+        ({"queue": "debug", "jobs": 2}, "debug lets one user queue: 1; held jobs count"),
+        ({"queue": "capacity", "jobs": 3}, "capacity lets one project queue: 2; held jobs count"),
+        ({"queue": "preemptable", "jobs": 21}, "preemptable lets one project queue: 20"),
         ({"queue": "debug", "max_blocks": 0}, "fewer than one block"),
         ({"queue": "small"}, "prod routes jobs into it"),
         ({"queue": "backfill-large"}, "prod routes jobs into it"),

@@ -260,19 +260,28 @@ def test_queue_limits(start, home):
         assert refusal(pbs, home, *GOOD, *flags) == limits, queue
     for queue in ("small", "medium", "large"):
         assert refusal(pbs, home, *GOOD, "-q", queue) == ("qsub: Access to queue is denied", 174)
-    per_user = ("qsub: would exceed queue generic's per-user limit", 38)
-    for flags in (["-q", "capacity"], ["-q", "capacity"], ["-q", "debug-scaling"], ["-q", "R1819640"]):
-        submit(pbs, home, "sleep 60\n", [*GOOD, *flags])
-    assert refusal(pbs, home, *GOOD, "-q", "capacity") == per_user
+    per_user, per_project = (
+        (f"qsub: would exceed queue generic's per-{whose} limit", 38) for whose in ("user", "project")
+    )
+    for queue in ("capacity", "capacity", "debug", "debug-scaling", "R1819640"):
+        submit(pbs, home, "sleep 60\n", [*GOOD, "-q", queue])
+    assert refusal(pbs, home, *GOOD, "-q", "capacity") == per_project
+    assert refusal(pbs, home, *GOOD, "-q", "debug") == per_user
     assert refusal(pbs, home, *GOOD, "-q", "debug-scaling") == per_user
 
 
-def test_one_debug_job_runs_and_the_next_waits(pbs, home):
-    first = submit(pbs, home, "sleep 60\n")
-    second = submit(pbs, home, "true\n")
+def test_a_job_held_by_a_dependency_counts_as_queued(pbs, home):
+    first = submit(pbs, home, "sleep 60\n", [*GOOD, "-q", "capacity"])
+    submit(pbs, home, "true\n", [*GOOD, "-q", "capacity", "-W", f"depend=afternotok:{first}"])
+    assert refusal(pbs, home, *GOOD, "-q", "capacity")[1] == 38
+
+
+def test_one_capacity_job_of_a_project_runs_and_the_next_waits(pbs, home):
+    first = submit(pbs, home, "sleep 60\n", [*GOOD, "-q", "capacity"])
+    second = submit(pbs, home, "true\n", [*GOOD, "-q", "capacity"])
     pbs.wait(first, state="R")
     until(lambda: "comment" in pbs.job(second))
-    assert pbs.job(second)["comment"] == "Not Running: User has reached queue debug running job limit."
+    assert pbs.job(second)["comment"].endswith("reached queue capacity running job limit.")
     pbs.run("qdel", "-W", "force", first)
     assert pbs.wait(second)["Exit_status"] == 0
 

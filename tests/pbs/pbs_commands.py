@@ -656,7 +656,8 @@ def queue_attributes(name, jobs, count, total):
     if "user_queued" in limits:
         attrs["max_queued"] = f"[u:PBS_GENERIC={limits['user_queued']}]"
     if "project_queued" in limits:
-        attrs["max_queued"] = f"[p:PBS_GENERIC={limits['project_queued']}]"
+        of_project = f"[p:PBS_GENERIC={limits['project_queued']}]"
+        attrs["max_queued"] = ",".join(filter(None, [attrs.get("max_queued"), of_project]))
     if "from_route" in limits:
         attrs["from_route_only"] = "True"
     if "nodes" in limits:
@@ -670,8 +671,9 @@ def queue_attributes(name, jobs, count, total):
     else:
         attrs["resources_assigned.ncpus"] = sum(resources["ncpus"] for resources in running)
         attrs["resources_assigned.nodect"] = sum(resources["nodect"] for resources in running)
-    if "user_run" in limits:
-        attrs["max_run"] = f"[u:PBS_GENERIC={limits['user_run']}]"
+    for letter, name in (("u", "user_run"), ("p", "project_run")):
+        if name in limits:
+            attrs["max_run"] = f"[{letter}:PBS_GENERIC={limits[name]}]"
     return {**attrs, "enabled": "True", "started": "True"}
 
 

@@ -178,14 +178,16 @@ class Server:
             attrs = job["attrs"]
             if attrs["job_state"] != "Q":
                 continue
-            limit = QUEUES[attrs["queue"]].get("user_run")
-            mine = sum(
-                other["user"] == job["user"] and other["attrs"]["queue"] == attrs["queue"]
-                for other in running
-            )
+            limits = QUEUES[attrs["queue"]]
+            there = [other for other in running if other["attrs"]["queue"] == attrs["queue"]]
+            mine = sum(other["user"] == job["user"] for other in there)
+            ours = sum(other["attrs"]["Account_Name"] == attrs["Account_Name"] for other in there)
             short = lacking(job, free)
-            if limit and mine >= limit:
+            if mine >= limits.get("user_run", mine + 1):
                 attrs["comment"] = f"Not Running: User has reached queue {attrs['queue']} running job limit."
+            elif ours >= limits.get("project_run", ours + 1):
+                # By analogy with the user's text, which is recorded.
+                attrs["comment"] = f"Not Running: Project has reached queue {attrs['queue']} running job limit."
             elif short:
                 attrs["comment"] = f"Not Running: Insufficient amount of resource: {short} "
             elif state["hold_jobs"] or now < job["ready"]:
@@ -223,6 +225,7 @@ class Server:
                 cwd=job["home"],
                 env=self.environment(state, job, nodefile, cpus[0]),
                 start_new_session=True,
+                umask=0o077,  # whatever the user's login has
             )
         except OSError as problem:
             os.write(err, f"{shell}: {problem.strerror}\n".encode())

@@ -19,18 +19,25 @@ NODE_CPUS = 64
 NODE_GPUS = 4
 
 HOUR = 3600
-# ALCF user guide, polaris/running-jobs/index.md. A copy of the stand-in's own: the tests are worth something
+# ALCF user guide, polaris/running-jobs/index.md; the numbers of jobs as recorded on the machine in September and
+# October 2026, where they differ. A copy of the stand-in's own: the tests are worth something
 # only while this table does not come from the project that they test.
 QUEUES = {
-    "debug": {"nodes": (1, 2), "walltime": (300, HOUR), "user_run": 1},
+    "debug": {"nodes": (1, 2), "walltime": (300, HOUR), "user_run": 1, "user_queued": 1},
     "debug-scaling": {"nodes": (1, 10), "walltime": (300, HOUR), "user_run": 1, "user_queued": 1},
     "prod": {"route": ("small", "medium", "large"), "project_queued": 100},
-    "small": {"nodes": (10, 24), "walltime": (300, 3 * HOUR), "from_route": True},
-    "medium": {"nodes": (25, 99), "walltime": (300, 6 * HOUR), "from_route": True},
-    "large": {"nodes": (100, 496), "walltime": (300, 24 * HOUR), "from_route": True},
-    "preemptable": {"nodes": (1, 10), "walltime": (300, 72 * HOUR), "project_queued": 20},
+    "small": {"nodes": (10, 24), "walltime": (300, 3 * HOUR), "project_run": 10, "from_route": True},
+    "medium": {"nodes": (25, 99), "walltime": (300, 6 * HOUR), "project_run": 10, "from_route": True},
+    "large": {"nodes": (100, 496), "walltime": (300, 24 * HOUR), "project_run": 10, "from_route": True},
+    "preemptable": {
+        "nodes": (1, 10),
+        "walltime": (300, 72 * HOUR),
+        "project_run": 10,
+        "user_queued": 20,
+        "project_queued": 20,
+    },
     "demand": {"nodes": (1, 56), "walltime": (300, HOUR), "project_queued": 100},
-    "capacity": {"nodes": (1, 4), "walltime": (300, 168 * HOUR), "user_run": 1, "user_queued": 2},
+    "capacity": {"nodes": (1, 4), "walltime": (300, 168 * HOUR), "project_run": 1, "project_queued": 2},
     # A reservation's queue, which only the live server knows.
     "R1819640": {},
 }

@@ -380,7 +380,7 @@ def _where_to_put_it(error):
     file = Path(getattr(main, "__file__", "run.py")).name
     if isinstance(getattr(main, named[1]), types.ModuleType):
         return f": {file} imports it, and workers do not load {file}: import it in the app"
-    return f": it is in {file}, which workers do not load: it and the app belong into a module such as apps.py"
+    return f": it is in {file}, which workers do not load: it and the app belong into a file such as apps.py"
 
 
 def _stage(item, error):
