@@ -165,7 +165,9 @@ def program(project, apps, table, inputs, outputs=("value",), task="return apps.
     (project / "apps.py").write_text(textwrap.dedent(apps), encoding="utf-8")
     (project / "inputs" / "sweep.csv").write_bytes(table.encode())
     task = textwrap.indent(textwrap.dedent(task).strip(), "    ")
-    (project / "run.py").write_text(PROGRAM.format(inputs=inputs, outputs=outputs, task=task), encoding="utf-8")
+    (project / "run.py").write_text(
+        PROGRAM.format(inputs=inputs, outputs=outputs, task=task), encoding="utf-8"
+    )
 
 
 def summary(project):
@@ -245,7 +247,7 @@ def polaris(ready, bake):
     """A project with an account, 2 nodes, and the environment of `ready`: it may go to PBS."""
 
     def make(**answers):
-        baked = bake(account="MyProj", **{"nodes": "2", **answers})
+        baked = bake(**{"account": "MyProj", "nodes": "2", **answers})
         return with_environment(ready, baked.project_path)
 
     return make

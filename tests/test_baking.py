@@ -9,16 +9,17 @@ import pytest
 from conftest import QUESTIONS, ROOT, run, tool, user_env
 
 BOTH = """
-    .gitignore README.md activate.sh apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
+    .gitattributes .gitignore README.md activate.sh apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
     polaris/__init__.py polaris/blocks.py polaris/calls.py polaris/checks.py polaris/cli.py polaris/engine.py
-    polaris/ensemble.py polaris/errors.py polaris/facts.py polaris/here.py polaris/interchange.py
-    polaris/local_environment.sh polaris/machine.py polaris/memo.py polaris/on_worker.py polaris/record.py
-    polaris/report.py polaris/sources.py polaris/tables.py polaris/values.py polaris/views.py
+    polaris/ensemble.py polaris/errors.py polaris/facts.py polaris/gpu_affinity.sh polaris/groups.py
+    polaris/here.py polaris/interchange.py polaris/local_environment.sh polaris/lock.py polaris/machine.py
+    polaris/memo.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py polaris/record.py polaris/report.py
+    polaris/sources.py polaris/start_workers.sh polaris/tables.py polaris/values.py polaris/views.py
 """.split()
 FILES = {
-    "gpu": sorted([*BOTH, "polaris/groups.py", "polaris/with_mps.sh"]),
-    "mpi": sorted([*BOTH, "gpu_affinity.sh", "ising.py", "polaris/mpi.py", "polaris/mpiexec.sh"]),
+    "gpu": sorted(BOTH),
+    "mpi": sorted([*BOTH, "ising.py"]),
 }
 
 FITTING = {
@@ -39,7 +40,7 @@ COMBINATIONS = [
     }
     for queue, conda, files, workload in itertools.product(
         QUESTIONS["queue"],
-        ["default", "2025-09-25", "2024-04-29"],
+        ["default", "2025-09-25", "2026-10-09"],
         ["home:eagle", "eagle", "home"],
         [{"workload": "mpi"}] + [{"workers_per_gpu": workers} for workers in QUESTIONS["workers_per_gpu"]],
     )
@@ -84,6 +85,7 @@ def test_a_project_has_the_files_that_its_readme_names_and_no_others(bake, workl
     lint(project)
     readme = (project / "README.md").read_text()
     for name in {name.split("/")[0] for name in FILES[workload]} - {
+        ".gitattributes",
         ".gitignore",
         "README.md",
         "pyproject.toml",
@@ -94,6 +96,55 @@ def test_a_project_has_the_files_that_its_readme_names_and_no_others(bake, workl
 
 def test_scripts_can_be_executed(bake):
     assert (bake().project_path / "setup_env.sh").stat().st_mode & 0o100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", ["-f -s", "-f"])
+@pytest.mark.parametrize("workload", FILES)
+def test_baking_over_a_project_touches_what_it_renders_and_nothing_else(tmp_path, flags, workload):
+    """cookiecutter -f writes over files of the template, -f -s over none; what is the user's own is kept by both."""
+    env = user_env(tmp_path)
+    command = [tool("cookiecutter"), str(ROOT), "--no-input", "create_venv=no"]
+    assert run([*command, f"workload={workload}"], tmp_path, env=env).returncode == 0
+    project = tmp_path / "ising-sweep"
+    theirs = files_of(project)
+    mine = [
+        "mpi/input.dat",
+        "gpu/mine.py",
+        "polaris/notes.txt",
+        "inputs/field.txt",
+        "tests/test_mine.py",
+        "results/results.csv",
+    ]
+    for name in theirs:
+        with open(project / name, "a") as file:
+            file.write("# edited\n")
+    for name in mine:
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("mine\n")
+    before = {name: (project / name).read_bytes() for name in files_of(project)}
+    again = run([*command, f"workload={workload}", *flags.split()], tmp_path, env=env)
+    assert again.returncode == 0, again.stdout
+    after = {name: (project / name).read_bytes() for name in files_of(project)}
+    assert list(after) == list(before)
+    written = [name for name in before if after[name] != before[name]]
+    assert written == ([] if "-s" in flags else theirs)
+    # The other workload over it: with -s only what the project does not have is added.
+    other = {"gpu": "mpi", "mpi": "gpu"}[workload]
+    run([*command, f"workload={other}", "-f", "-s"], tmp_path, env=env)
+    assert sorted({*files_of(project)} - {*before}) == (["ising.py"] if other == "mpi" else [])
+    assert all((project / name).read_bytes() == after[name] for name in after)
+
+
+def test_what_differs_between_the_workloads_is_included_as_it_is(bake):
+    """The files of templates/ are what they become: nothing in them is for Jinja."""
+    for workload in FILES:
+        project, source = bake(workload=workload).project_path, ROOT / "templates" / workload
+        for path in source.rglob("*.*"):
+            assert (project / path.relative_to(source)).read_bytes() == path.read_bytes()
+    machinery = ROOT / "{{cookiecutter.project_slug}}" / "polaris"
+    for path in machinery.glob("*.*"):
+        assert (project / "polaris" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
@@ -113,8 +164,9 @@ for folder in sys.argv[1:]:
     sys.path.insert(0, folder)
     for name in [name for name in sys.modules if name.split(".")[0] in ("config", "polaris")]:
         del sys.modules[name]
-    from polaris import cli
+    from polaris import cli, machine
     import config
+    machine.lacks_worker_pool = lambda ours: None  # nothing is installed here
     assert str(cli.PROJECT) == folder and "parsl" not in sys.modules
     wrong = [line for fatal, line in cli._problems(config, "blocks", every_file=True) if fatal]
     assert not wrong, wrong

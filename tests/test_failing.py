@@ -132,13 +132,18 @@ def test_a_job_is_what_qsub_was_told_whatever_the_files_say(polaris, pbs):
     status, log = job_log(project, pbs, *small)
     assert status == 0 and "8 of 8 tasks done" in log and "4 workers on 1 node(s)" in log, log
     project.joinpath("driver.pbs").write_text(
-        project.joinpath("driver.pbs").read_text().replace("-q prod", "-q debug").replace("3:00:00", "9:00:00")
+        project.joinpath("driver.pbs")
+        .read_text()
+        .replace("-q prod", "-q debug")
+        .replace("3:00:00", "9:00:00")
     )
     sweep(project, 12)
     status, log = job_log(project, pbs, "-q preemptable", "-l select=2:system=polaris", "-l walltime=2:00:00")
     assert status == 0 and "8 workers on 2 node(s)" in log, log
     check = user(project, "python run.py --check", pbs)
-    assert check.returncode == 2 and "driver.pbs line 7: #PBS -l walltime 9:00:00: debug takes" in check.stdout
+    assert (
+        check.returncode == 2 and "driver.pbs line 7: #PBS -l walltime 9:00:00: debug takes" in check.stdout
+    )
 
 
 def test_run_py_in_a_job_of_ones_own_needs_no_driver(polaris, pbs):

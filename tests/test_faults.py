@@ -253,7 +253,7 @@ def test_a_block_takes_no_task_before_its_end_and_the_next_one_goes_on(on_pbs):
 
 
 def test_a_chain_goes_on_until_all_is_done(on_pbs):
-    case = on_pbs(nodes="1").rows(100, 500)
+    case = on_pbs(nodes="1", queue="preemptable").rows(100, 500)
     case.stops_after(10)
     done = case.user("./chain.sh 7")  # two or three are enough, on a busy machine more
     assert done.returncode == 0, done.stdout
@@ -267,7 +267,7 @@ def test_a_chain_goes_on_until_all_is_done(on_pbs):
 
 
 def test_a_chain_ends_where_the_tasks_left_have_failed_for_good(on_pbs):
-    case = on_pbs(nodes="1").rows(6, 100, special={3: 7})
+    case = on_pbs(nodes="1", queue="capacity").rows(6, 100, special={3: 7})
     jobs = [line.split()[0] for line in case.user("./chain.sh 2").stdout.splitlines()]
     assert [case.pbs.wait(job, 60).get("Exit_status") for job in jobs] == [0, None]
     assert "the chain ends here" in case.said() and "1 of 6 tasks failed" in case.said()
@@ -279,7 +279,7 @@ def test_a_chain_longer_than_the_queue_takes_is_refused(on_pbs):
     done = case.user("./chain.sh 3")
     assert (
         done.returncode == 2
-        and "3: is more than debug-scaling lets one user or project queue: 1" in done.stdout
+        and "3: is more than debug-scaling lets one user queue: 1; held jobs count" in done.stdout
     )
     assert case.pbs.submissions == [] and case.user("./chain.sh x").returncode == 2
 
@@ -372,8 +372,8 @@ def test_a_block_that_ends_before_a_worker_connected_is_shown_by_its_last_words(
     edit(
         case.project,
         "config.py",
-        "/activate.sh || exit 1; cd",
-        "/activate.sh; echo no such module >&2; exit 1; cd",
+        "/activate.sh || exit 1; command cd",
+        "/activate.sh; echo no such module >&2; exit 1; command cd",
     )
     if mode == "blocks":
         done = case.user("python run.py --mode blocks", timeout=60)
@@ -384,8 +384,8 @@ def test_a_block_that_ends_before_a_worker_connected_is_shown_by_its_last_words(
     edit(
         case.project,
         "config.py",
-        "/activate.sh; echo no such module >&2; exit 1; cd",
-        "/activate.sh || exit 1; cd",
+        "/activate.sh; echo no such module >&2; exit 1; command cd",
+        "/activate.sh || exit 1; command cd",
     )
     assert case.user("python run.py --mode blocks").returncode == 0
     case.settled(killed=0)
@@ -394,13 +394,23 @@ def test_a_block_that_ends_before_a_worker_connected_is_shown_by_its_last_words(
 def test_workers_that_die_at_their_start_end_the_run(on_pbs):
     """A node with fewer cores than the affinity list: every worker dies, its manager lives on."""
     case = on_pbs(nodes="1").rows(8)
-    edit(case.project, "config.py", "/activate.sh || exit 1; cd", "/activate.sh; export PARSL_CORES=2; cd")
+    edit(
+        case.project,
+        "config.py",
+        "/activate.sh || exit 1; command cd",
+        "/activate.sh; export PARSL_CORES=2; command cd",
+    )
     started = time.monotonic()
     job = case.qsub()
     assert case.pbs.wait(job, 90)["Exit_status"] == 2, case.said()
     assert time.monotonic() - started < 60
     assert "workers die at their start: " in case.said() and "wrong number of thread ranks" in case.said()
-    edit(case.project, "config.py", "/activate.sh; export PARSL_CORES=2; cd", "/activate.sh || exit 1; cd")
+    edit(
+        case.project,
+        "config.py",
+        "/activate.sh; export PARSL_CORES=2; command cd",
+        "/activate.sh || exit 1; command cd",
+    )
     assert case.pbs.wait(case.qsub(), 60)["Exit_status"] == 0
     case.settled(killed=0)
 
@@ -478,6 +488,61 @@ def test_two_runs_in_one_folder(case):
     ), second.stdout
     assert first.wait(60) == 0
     case.settled(killed=0)
+
+
+ELSEWHERE = """
+import os, socket, time
+now, utime = time.time, os.utime
+time.time = lambda: now() + {ahead}
+os.utime = lambda path, times=None, **more: utime(path, times or (time.time(), time.time()), **more)
+socket.gethostname = lambda: "polaris-login-02"
+"""
+
+
+def on_another_host(case, ahead):
+    """The environment of a process there; its clock is so many seconds ahead of this host's."""
+    folder = case.project.parent / "elsewhere"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(ELSEWHERE.format(ahead=ahead))
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("ahead", [60, -60, 5000])
+@pytest.mark.parametrize("there", ["the run", "the other run"])
+def test_a_host_whose_clock_is_another_does_not_take_a_live_run_over(case, ahead, there):
+    """Nor does --status say that it is dead."""
+    case.rows(40, 600)
+    edit(case.project, "polaris/lock.py", "BEAT = 10", "BEAT = 2")
+    env = on_another_host(case, ahead)
+    run_env, other_env = (env, {}) if there == "the run" else ({}, env)
+    start = " ".join(f"{name}={value}" for name, value in run_env.items())
+    first = case.start(f"env {start} python run.py --mode local")
+    case.until(lambda: case.recorded())
+    second = case.user("python run.py --mode local", **other_env)
+    assert second.returncode == 2, second.stdout
+    assert re.search(r"another run holds results: process \d+ on \S+, since", second.stdout), second.stdout
+    status = case.user("python run.py --status", **other_env).stdout
+    assert "it was killed" not in status and "that process is gone" not in status, status
+    assert first.wait(60) == 0
+    case.settled(killed=0)
+
+
+def test_a_run_that_was_suspended_until_another_host_took_over_writes_nothing_more(case):
+    case.rows(30, 400)
+    edit(case.project, "polaris/lock.py", "BEAT = 10", "BEAT = 1")
+    first = case.start("python run.py --mode local")
+    case.until(lambda: len(case.recorded()) >= 3)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = case.user("python run.py --mode local", **on_another_host(case, 0))
+    assert second.returncode == 0 and "waiting to see if it lives" in second.stdout, second.stdout
+    os.kill(first.pid, signal.SIGCONT)
+    assert first.wait(30) == 2
+    said = (
+        "on polaris-login-02 took results over while this run gave no sign of life for 3 s: was it suspended?"
+    )
+    assert said in case.said() or "results/ was moved or deleted while this run wrote into it" in case.said()
+    assert "Traceback" not in case.said()
+    case.settled(len(case.ledger()) - 30)
 
 
 def test_of_several_runs_that_start_at_once_one_holds_the_folder(bake, tmp_path):
@@ -607,7 +672,12 @@ class Two(Exception):
 def test_a_row_without_a_key_of_outputs_is_that_rows_failure(case):
     """Before, it stopped the run for all, in every run."""
     case.rows(40, 50, special={20: 6})
-    edit(case.project, "apps.py", "    return {", "    if seed == 6:\n        return {'other': 1}\n    return {")
+    edit(
+        case.project,
+        "apps.py",
+        "    return {",
+        "    if seed == 6:\n        return {'other': 1}\n    return {",
+    )
     done = case.user("python run.py --mode local")
     assert done.returncode == 1 and "1 of 40 tasks failed" in done.stdout, done.stdout
     (failure,) = results(case.project, "failures.csv")
@@ -692,7 +762,9 @@ def test_a_walltime_that_the_margin_fills_is_refused(on_pbs):
     edit(case.project, "config.py", 'walltime = "0:05:00"', 'walltime = "0:02:00"')
     done = case.user("python run.py --mode blocks")
     assert done.returncode == 2 and "Traceback" not in done.stdout
-    assert "margin = None: leaves no time for tasks: none starts in the last 120 s of a walltime" in done.stdout
+    assert (
+        "margin = None: leaves no time for tasks: none starts in the last 120 s of a walltime" in done.stdout
+    )
     assert case.pbs.submissions == []
     job = case.qsub("-q R1819640 -l walltime=0:01:30")
     assert case.pbs.wait(job, 60)["Exit_status"] == 2, case.said()
@@ -726,7 +798,12 @@ def test_qstat_that_is_no_json_and_a_notice_of_qsubs(on_pbs):
 def test_a_block_that_dies_at_its_start_is_noticed_where_qstat_is_no_json(on_pbs):
     case = on_pbs(nodes="1").rows(4)
     odd_pbs(case)
-    edit(case.project, "config.py", "/activate.sh || exit 1; cd", "/activate.sh; echo no module >&2; exit 1; cd")
+    edit(
+        case.project,
+        "config.py",
+        "/activate.sh || exit 1; command cd",
+        "/activate.sh; echo no module >&2; exit 1; command cd",
+    )
     done = case.user("python run.py --mode blocks", timeout=60)
     assert done.returncode == 2 and "ended before a worker connected: no module" in done.stdout, done.stdout
     SUMS.update(faults=1)

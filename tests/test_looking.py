@@ -347,7 +347,7 @@ def test_an_executable_of_the_user_is_recorded_too(project):
     edit(
         project,
         "apps.py",
-        "return 'hostname; nvidia-smi -L | grep -e \"^GPU $CUDA_VISIBLE_DEVICES:\" -e \"UUID: $CUDA_VISIBLE_DEVICES\"'",
+        'return \'hostname; nvidia-smi -L | grep -e "^GPU $CUDA_VISIBLE_DEVICES:" -e "UUID: $CUDA_VISIBLE_DEVICES"\'',
         "return 'sleep 0.3; test -e once || ! touch once'",  # it fails the first time
     )
     done = user(project, "python run.py --mode local")

@@ -263,7 +263,9 @@ def test_tasks_of_different_nodes_in_one_block_all_end_in_their_order(polaris_mp
     assert ended["Exit_status"] == 0 and "6 of 6 tasks done" in log, log
     took = spans(case.project)
     assert [len(took[line][2]) for line in range(2, 8)] == list(nodes)
-    assert {int(row["nodes"]): int(row["ranks"]) for row in results(case.project)} == {n: 4 * n for n in nodes}
+    assert {int(row["nodes"]): int(row["ranks"]) for row in results(case.project)} == {
+        n: 4 * n for n in nodes
+    }
     start, end = took[4][:2]
     assert start >= max(took[2][1], took[3][1]) - 0.05, "it needs all the nodes"
     assert all(took[line][0] >= end - 0.05 for line in (5, 6, 7)), "those after it wait for it"
@@ -280,7 +282,12 @@ def test_ranks_as_parsls_own_words_have_them(polaris_mpi):
     """num_ranks in place of ranks_per_node; what contradicts itself is that task's failure."""
     case = polaris_mpi(nodes=2)
     asks_for_nodes(case, (2, 1, 1, 1))
-    edit(case.project, "run.py", 'parsl_resource_specification={"num_nodes": nodes}', "parsl_resource_specification=spec")
+    edit(
+        case.project,
+        "run.py",
+        'parsl_resource_specification={"num_nodes": nodes}',
+        "parsl_resource_specification=spec",
+    )
     specs = """
     spec = [
         {"num_nodes": nodes, "num_ranks": 4}, {"num_nodes": "1", "ranks_per_node": 2}, {"num_nodes": 1, "num_ranks": 8,
@@ -298,7 +305,7 @@ def test_ranks_as_parsls_own_words_have_them(polaris_mpi):
 def test_options_of_mpiexec_may_follow_the_prefix(polaris_mpi):
     """The idiom of ALCF's page and workshop, in a script of the user's own with this project's config."""
     case = polaris_mpi(nodes=2, nodes_per_task=2)
-    (case.project / "affinity.sh").write_text("#!/bin/bash\nexport MINE=1\nexec \"$@\"\n")
+    (case.project / "affinity.sh").write_text('#!/bin/bash\nexport MINE=1\nexec "$@"\n')
     hello = "hello $PMI_RANK $PALS_LOCAL_RANKID $(hostname) gpu $CUDA_VISIBLE_DEVICES threads $OMP_NUM_THREADS mine $MINE"
     (case.project / "hello.sh").write_text(f'#!/bin/bash\necho "{hello}"\n')
     (case.project / "own.py").write_text(
@@ -332,7 +339,11 @@ with parsl.load(fresh_config()):
         ], lines
     calls = [argv for name, argv, _ in case.pbs.calls() if name == "mpiexec"]
     for call in calls:
-        assert call.count("--cpu-bind") == 1 and call[call.index("--cpu-bind") + 1] == "depth" and "--depth=8" in call
+        assert (
+            call.count("--cpu-bind") == 1
+            and call[call.index("--cpu-bind") + 1] == "depth"
+            and "--depth=8" in call
+        )
     bound = {rank["local"]: rank["cpus"] for rank in case.pbs.ranks()}
     assert bound == {i: f"{8 * i}-{8 * i + 7}" for i in range(4)}
 

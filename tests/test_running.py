@@ -198,7 +198,7 @@ def test_a_stale_mps_daemon_or_none_at_all_is_no_failure(polaris, pbs):
     job = user(project, "qsub driver.pbs", pbs).stdout.strip()
     assert pbs.wait(job, timeout=90)["Exit_status"] == 0
     assert "no CUDA MPS" not in (project / "ising-sweep.o0").read_text()
-    edit(project, "polaris/with_mps.sh", "nvidia-cuda-mps-control -d", "false")
+    edit(project, "polaris/start_workers.sh", "nvidia-cuda-mps-control -d", "false")
     sweep(project, 16)
     job = user(project, "qsub driver.pbs", pbs).stdout.strip()
     assert pbs.wait(job, timeout=90)["Exit_status"] == 0
@@ -221,7 +221,10 @@ print(json.dumps([e.available_accelerators, e.max_workers_per_node, e.cpu_affini
     assert json.loads(shown.stdout) == [*page, *mended]
     script = user(project, "python run.py --dry-run", pbs).stdout
     assert "mpiexec --cpu-bind none --depth=64 --ppn 1 -n $WORKERCOUNT --hostfile $HOSTFILE" in script
-    assert f"source {project}/activate.sh || exit 1; cd {project}/runinfo || exit 1" in script
+    assert (
+        f"source {project}/activate.sh || exit 1; command cd {project}/runinfo >/dev/null || exit 1" in script
+    )
+    assert f"bash {project}/polaris/start_workers.sh process_worker_pool.py" in script
     assert "#PBS -l place=scatter" in script and ":system=polaris:" in script and "--debug" not in script
     assert pbs.submissions == [], "a dry run submits nothing"
 

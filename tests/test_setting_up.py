@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Terminal, run, tool, user_env
+from conftest import ROOT, Terminal, edit, run, sweep, tool, user_env
 
 NOWHERE = {
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
@@ -126,6 +126,7 @@ def test_a_moved_project_says_so_and_setup_mends_it(bake, tmp_path):
     env = user_env(tmp_path, **NOWHERE)
     project = bake().project_path
     (project / "requirements-laptop.txt").write_text("")  # nothing to install, so nothing to wait for
+    edit(project, "setup_env.sh", "installed() {", "installed() { return 0;")
     bash("bash setup_env.sh", project, env=env)
     moved = project.rename(project.with_name("moved"))
     said = bash("source activate.sh", moved, env=env).stdout
@@ -136,6 +137,7 @@ def test_a_moved_project_says_so_and_setup_mends_it(bake, tmp_path):
 
 # --- on Polaris ----------------------------------------------------------------------------------
 MODULE = """() {
+    [ -n "$MODULEPATH" ] || return 0
     case "$1 $2" in
         "use $SOFT_ROOT/modulefiles") ;;
         "load conda") . "$SOFT_ROOT/applications/conda/2025-09-25/mconda3/etc/profile.d/conda.sh" ;;
@@ -151,7 +153,12 @@ def soft(ready, tmp_path_factory):
     root = tmp_path_factory.mktemp("soft")
     (root / "modulefiles").mkdir()
     packages = next((ready[0] / ".venv" / "plain" / "lib").glob("python3*/site-packages"))
-    for version in ("2024-04-29", "2025-09-25"):
+    (root / "modulefiles" / "conda").mkdir()
+    (root / "modulefiles" / "conda" / ".modulerc.lua").write_text(
+        'module_version("conda/2025-09-25", "default")\n-- module_version("conda/2026-10-09", "default")\n'
+        'hide_version("conda/2026-11-17")\n'
+    )
+    for version in ("2025-09-25", "2026-10-09", "2026-11-17"):
         tree = root / "applications" / "conda" / version / "mconda3"
         (tree / "bin").mkdir(parents=True)
         lib = tree / "lib" / packages.parent.name
@@ -186,7 +193,8 @@ def soft(ready, tmp_path_factory):
 
 
 def polaris(soft, home, **extra):
-    return user_env(home, SOFT_ROOT=str(soft), **{"BASH_FUNC_module%%": MODULE, **extra})
+    here = {"SOFT_ROOT": str(soft), "MODULEPATH": "/usr/share/modulefiles", "ETC_PROFILE": os.devnull}
+    return user_env(home, **{**here, "BASH_FUNC_module%%": MODULE, **extra})
 
 
 @pytest.mark.slow
@@ -206,32 +214,159 @@ def test_on_polaris_the_environment_lies_on_the_conda_module_and_is_named_after_
     assert str(soft) in shown.stdout
     # Another version never gets this environment.
     script = project / "activate.sh"
-    script.write_text(script.read_text().replace('conda_version="default"', 'conda_version="2024-04-29"'))
+    script.write_text(script.read_text().replace('conda_version="default"', 'conda_version="2026-10-09"'))
     other = bash("source activate.sh", project, env=polaris(soft, tmp_path))
-    assert f"there is no environment in {project}/.venv/2024-04-29" in other.stdout
+    assert f"there is no environment in {project}/.venv/2026-10-09" in other.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", ["the module files fail", "there is no module command"])
-def test_where_the_module_fails_the_install_tree_serves(bake, soft, tmp_path, broken):
-    project = bake(conda_version="2025-09-25").project_path
-    (project / "requirements.txt").write_text("")
+@pytest.mark.parametrize("asked", ["default", "2026-10-09", "2026-11-17"])
+def test_where_the_module_fails_the_install_tree_serves(bake, soft, tmp_path, broken, asked):
+    """Of the version that was asked for; else of the default, although the newest tree is another."""
+    project = bake(conda_version=asked).project_path
     env = polaris(soft, tmp_path, **{"BASH_FUNC_module%%": "() { return 1; }"})
     if broken == "there is no module command":
         del env["BASH_FUNC_module%%"]
-    done = run(["bash", "setup_env.sh"], project, env=env)
-    tree = soft / "applications" / "conda" / "2025-09-25" / "mconda3"
-    assert f"'module load conda/2025-09-25' failed; trying {tree}" in done.stdout
-    assert f"1/4 the conda module: {tree}" in done.stdout
+    script = 'project=$PWD; source ./activate.sh base-only; polaris_base; echo "$? $CONDA_PREFIX $venv"'
+    done = bash(script, project, env=env)
+    version = "2025-09-25" if asked == "default" else asked
+    tree = soft / "applications" / "conda" / version / "mconda3"
+    wanted = "conda" if asked == "default" else f"conda/{asked}"
+    assert (
+        f"'module load {wanted}' failed; trying {tree}, without the library paths of the module"
+        in done.stdout
+    )
+    assert done.stdout.endswith(f"0 {tree} {project}/.venv/{version}\n")
+
+
+@pytest.mark.parametrize("says", ["nothing", "another default", "a default of two forms"])
+def test_the_default_version_of_conda_is_what_the_module_files_say(bake, tmp_path, says):
+    project = bake().project_path
+    (tmp_path / "conda").mkdir()
+    files = {
+        "another default": '-- module_version("conda/2025-09-25", "default")\nmodule_version("conda/2026-10-09", "default")\n',
+        "a default of two forms": '  module_version("2026-10-09","default") -- since October\n',
+    }
+    if says in files:
+        (tmp_path / "conda" / ".modulerc.lua").write_text(files[says])
+    done = bash(
+        f"project=$PWD; source ./activate.sh base-only; default_conda {tmp_path}",
+        project,
+        env=user_env(tmp_path),
+    )
+    assert done.stdout == ("2026-10-09\n" if says in files else "2025-09-25\n")
+
+
+def test_a_module_command_that_knows_no_modules_is_told_of_them(bake, soft, tmp_path):
+    """Where only Lmod's init was sourced, MODULEPATH is empty, and `module load` does nothing, silently."""
+    project = bake().project_path
+    profile = tmp_path / "profile"
+    profile.write_text("export MODULEPATH=/usr/share/modulefiles\n")
+    env = polaris(soft, tmp_path, ETC_PROFILE=str(profile), MODULEPATH="")
+    script = 'set -e; project=$PWD; source ./activate.sh base-only; polaris_base; echo "$CONDA_PREFIX"'
+    assert bash(script, project, env=env).stdout == f"{soft}/applications/conda/2025-09-25/mconda3\n"
 
 
 @pytest.mark.slow
 def test_where_both_fail_it_says_so(bake, soft, tmp_path):
-    project = bake(conda_version="2024-04-29").project_path
+    project = bake(conda_version="2024-04-29").project_path  # deleted in 2026
     env = polaris(tmp_path, tmp_path)
     (tmp_path / "modulefiles").mkdir()
     done = run(["bash", "setup_env.sh"], project, env=env)
     assert done.returncode == 1
     assert "no conda: neither 'module load conda/2024-04-29' nor" in done.stdout
+    assert (
+        f"works; 'module avail conda' lists what there is, conda_version in {project}/activate.sh"
+        in done.stdout
+    )
     assert "setup_env.sh: the conda module could not be loaded" in done.stdout
     assert not (project / ".venv").exists()
+
+
+# --- what lies in the user's home ----------------------------------------------------------------
+HOSTILE = {  # settings of pip's that send packages elsewhere, or nowhere
+    "packages of ~/.local": {},
+    "user = true in pip.conf": {"pip.conf": "user = true\n[install]\nuser = true\n"},
+    "target and no-deps in pip.conf": {"pip.conf": "[install]\ntarget = {home}/elsewhere\nno-deps = true\n"},
+    "PIP_TARGET and PIP_REQUIRE_VIRTUALENV": {
+        "PIP_TARGET": "{home}/elsewhere",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+    },
+    "PIP_PREFIX, PIP_USER and PIP_DRY_RUN": {
+        "PIP_PREFIX": "{home}/elsewhere",
+        "PIP_USER": "1",
+        "PIP_DRY_RUN": "1",
+    },
+    "the conda module has this very Parsl": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home_has", HOSTILE)
+def test_the_environment_is_what_it_says_whatever_lies_in_the_users_home(
+    bake, soft, ready, tmp_path, home_has
+):
+    """On Polaris, where it lies on the conda module's packages and ~/.local would be seen through it."""
+    project, home = bake(account="MyProj").project_path, tmp_path / "home"
+    packages = next((ready[0] / ".venv" / "plain" / "lib").glob("python3*/site-packages"))
+    local = home / ".local" / "lib" / packages.parent.name / "site-packages"
+    if "conda" in home_has:
+        local = soft / "applications/conda/2025-09-25/mconda3/lib" / packages.parent.name / "site-packages"
+    local.mkdir(parents=True, exist_ok=True)
+    added = [
+        local / path.name
+        for name in ("parsl", "rich", "typeguard", "dill")
+        for path in packages.glob(f"{name}*")
+    ]
+    for path in added:
+        path.symlink_to(packages / path.name)
+    extra = {name: value.format(home=home) for name, value in HOSTILE[home_has].items()}
+    if "pip.conf" in extra:
+        (home / ".config" / "pip").mkdir(parents=True)
+        own = [line for line in pip_config() if "=" in line]  # where this machine's packages come from
+        (home / ".config" / "pip" / "pip.conf").write_text(
+            "[global]\n" + "".join(own) + extra.pop("pip.conf")
+        )
+    env = polaris(soft, home, **extra)
+    try:
+        done = run(["bash", "setup_env.sh"], project, env=env)
+        assert done.returncode == 0 and "ready: source activate.sh" in done.stdout, done.stdout
+        venv = project / ".venv" / "2025-09-25"
+        script = "source activate.sh && python -c 'import parsl, rich; print(parsl.__file__)' && python run.py --check"
+        if "target" not in home_has:  # in a shell of the user's, pip.conf's is theirs to use
+            script += " && python -m pip install --quiet sortedcontainers==2.4.0"
+        shown = bash(script, project, env=env)
+        assert shown.returncode == 0 and "nothing to mend" in shown.stdout, shown.stdout
+        assert shown.stdout.startswith(str(venv))
+        assert not (home / "elsewhere").exists()
+        sweep(project, 4)
+        done = bash("source activate.sh && python run.py --mode local", project, env=env)
+        assert "4 of 4 tasks done" in done.stdout, done.stdout
+        if home_has == "packages of ~/.local":
+            (venv / "bin" / "process_worker_pool.py").unlink()  # as 0.1's set-up left it
+            for command in ("--check", "--mode local"):
+                said = bash(f"source activate.sh && python run.py {command}", project, env=env)
+                lacks = f"{venv}/bin has no process_worker_pool.py, which starts workers: bash setup_env.sh"
+                assert said.returncode == 2 and lacks in said.stdout, said.stdout
+            assert run(["bash", "setup_env.sh"], project, env=env).returncode == 0
+            assert (venv / "bin" / "process_worker_pool.py").exists()
+            (venv / "bin" / "process_worker_pool.py").write_text(f"#!{venv}/bin/python\nimport nowhere\n")
+            said = bash("source activate.sh && python run.py --check", project, env=env)
+            assert (
+                "WRONG:  workers cannot be started: ModuleNotFoundError: No module named 'nowhere'"
+                in said.stdout
+            )
+    finally:
+        for path in added:
+            path.unlink()
+
+
+def pip_config():
+    """The lines of this machine's pip.conf files, each with its end."""
+    places = (
+        "/etc/pip.conf",
+        os.path.expanduser("~/.config/pip/pip.conf"),
+        os.path.expanduser("~/.pip/pip.conf"),
+    )
+    return [line for place in places if os.path.exists(place) for line in open(place)]

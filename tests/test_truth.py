@@ -147,7 +147,9 @@ def test_any_number_of_apps_in_any_of_parsls_ways(project, rows_per_task):
     right(project)
     if rows_per_task == "None":
         tries = results(project, "tasks.csv")
-        assert len({row["submitted"] for row in tries if row["app"] == "plain"}) < 200, "they went out in groups"
+        assert len({row["submitted"] for row in tries if row["app"] == "plain"}) < 200, (
+            "they went out in groups"
+        )
         assert user(project, "python -m polaris.report").returncode == 0
         assert "are not recorded" in (project / "results" / "report.html").read_text()
 
@@ -156,7 +158,13 @@ def test_what_task_changes_after_the_call_is_no_part_of_it(project):
     """A dict that is filled anew for each row: each app gets what was in it at its call."""
     apps = "from parsl import python_app\n@python_app\ndef work(given):\n    return {'value': given['x']}\n"
     table = "x\n" + "".join(f"{x}\n" for x in range(300))
-    program(project, apps, table, '{"x": int}', task="same = task.__dict__\nsame['x'] = row['x']\nreturn apps.work(same)")
+    program(
+        project,
+        apps,
+        table,
+        '{"x": int}',
+        task="same = task.__dict__\nsame['x'] = row['x']\nreturn apps.work(same)",
+    )
     done(project)
     assert all(row["value"] == row["x"] for row in summary(project))
 
@@ -227,7 +235,9 @@ def test_ctrl_c_while_task_waits_for_a_result(project):
             return {"value": x}
     """
     table = "x\n" + "".join(f"{x}\n" for x in range(9))
-    program(project, apps, table, '{"x": int}', task="apps.work(row['x']).result()\nreturn apps.work(row['x'])")
+    program(
+        project, apps, table, '{"x": int}', task="apps.work(row['x']).result()\nreturn apps.work(row['x'])"
+    )
     command = ["bash", "-c", f"source activate.sh && {LOCAL}"]
     terminal = Terminal(command, project, user_env(project.parent))
     terminal.until("done 3,")
@@ -276,17 +286,25 @@ def test_names_that_we_use_ourselves_are_the_users(project):
     [
         ('{"x": int, "walltime": int}', '("value",)', "INPUTS has 'walltime', which Parsl keeps for itself"),
         ('{"x": int, "inputs": int}', '("value",)', "INPUTS has 'inputs', which Parsl keeps for itself"),
-        ('{"x": int}', '("value")', "OUTPUTS = 'value': is no tuple of names in quotes; one name needs a comma"),
+        (
+            '{"x": int}',
+            '("value")',
+            "OUTPUTS = 'value': is no tuple of names in quotes; one name needs a comma",
+        ),
         ('{"x": int}', '("a", "a")', "OUTPUTS names 'a' twice"),
         ('{"x": complex}', '("a",)', "INPUTS['x'] = <class 'complex'>: is none of int, float, str, bool"),
         ('("x",)', '("a",)', "INPUTS = ('x',): is no dict of column names"),
     ],
 )
-def test_names_and_kinds_that_cannot_work_are_refused_before_anything_is_spent(project, inputs, outputs, said):
+def test_names_and_kinds_that_cannot_work_are_refused_before_anything_is_spent(
+    project, inputs, outputs, said
+):
     program(project, STAGES, "x,walltime,inputs\n1,2,3\n", inputs, outputs)
     for command in ("python run.py --check", LOCAL):
         ended = user(project, command)
-        assert ended.returncode == 2 and said in ended.stdout and "Traceback" not in ended.stdout, ended.stdout
+        assert ended.returncode == 2 and said in ended.stdout and "Traceback" not in ended.stdout, (
+            ended.stdout
+        )
     assert not (project / "results").exists()
 
 
@@ -480,7 +498,9 @@ def test_a_kill_within_a_text_of_many_lines_repeats_that_row_alone(project):
         table.write_bytes(whole[:-cut])
         said = done(project)
         assert len(computed(project)) == 1 and "3 of them done before" in said, (cut, said)
-        assert sorted(row["value"] for row in summary(project)) == [f"first\nsecond {i}\nthird" for i in range(4)]
+        assert sorted(row["value"] for row in summary(project)) == [
+            f"first\nsecond {i}\nthird" for i in range(4)
+        ]
         whole = table.read_bytes()
 
 
@@ -509,7 +529,9 @@ def test_every_line_of_results_csv_counts_or_is_named(project):
         table.write_bytes(b"".join([*lines[:3], broken, *lines[3:]]))
         for command in (LOCAL, "python run.py --check", "python run.py --status"):
             ended = user(project, command)
-            assert ended.returncode == 2 and "results/results.csv line 4: is no row of results" in ended.stdout
+            assert (
+                ended.returncode == 2 and "results/results.csv line 4: is no row of results" in ended.stdout
+            )
             assert "Traceback" not in ended.stdout
     # One that stands there twice counts once, and it is said.
     table.write_bytes(b"".join([*lines, lines[1]]))
@@ -523,15 +545,17 @@ def test_state_files_that_a_crash_left_empty_or_half_written(project):
     assert sorted(computed(project)) == list("012")
     results_folder = project / "results"
     for half in (b"", b'{"host": "x300', b'{"pid": 7}', b"[]", b"\0\0\0\0"):
-        for name in ("running.json", "apps.py.sha256", "runs.jsonl", "tasks.csv"):
+        for name in ("running.json", "code.json", "runs.jsonl", "tasks.csv"):
             (results_folder / name).write_bytes(half if name == "running.json" else half + b"\n")
         os.utime(results_folder / "running.json", (1, 1))
         status = user(project, "python run.py --status")
-        assert "running.json cannot be read: a crash left it so" in status.stdout and "done 3" in status.stdout
+        assert (
+            "running.json cannot be read: a crash left it so" in status.stdout and "done 3" in status.stdout
+        )
         texts(project, 3, lambda i: f"row {i}")
         said = user(project, LOCAL)
         assert said.returncode == 0 and "nothing to do" in said.stdout, said.stdout
-        assert "whether apps.py was edited is not known" in said.stdout
+        assert "whether the apps were edited is not known" in said.stdout
         assert not (results_folder / "running.json").exists()
     texts(project, 4, lambda i: f"row {i}")
     (results_folder / "running.json").write_bytes(b"")
@@ -540,7 +564,9 @@ def test_state_files_that_a_crash_left_empty_or_half_written(project):
     assert "what that run had in PBS, if anything, is not known" in said and len(computed(project)) == 4
     report = user(project, "python -m polaris.report")
     assert report.returncode == 0, report.stdout
-    assert "1 of the lines of results/tasks.csv cannot be read" in (results_folder / "report.html").read_text()
+    assert (
+        "1 of the lines of results/tasks.csv cannot be read" in (results_folder / "report.html").read_text()
+    )
 
 
 def test_a_result_whose_file_is_gone_is_named(project):
@@ -551,7 +577,9 @@ def test_a_result_whose_file_is_gone_is_named(project):
     (project / row["value"]).unlink()
     ended = user(project, LOCAL)
     assert ended.returncode == 2 and "Traceback" not in ended.stdout
-    assert re.search(r"results\.csv line \d: FileNotFoundError: .*: delete line \d of", ended.stdout), ended.stdout
+    assert re.search(r"results\.csv line \d: FileNotFoundError: .*: delete line \d of", ended.stdout), (
+        ended.stdout
+    )
 
 
 # --- cached apps -----------------------------------------------------------------------------------
@@ -674,7 +702,9 @@ def test_common_scientific_values_are_keys_of_cached_apps_and_others_are_refused
                 print("refused", error)
     """
     first = script(project, "go.py", body)
-    assert len(computed(project)) == 22 and first.count("refused work(cache=True): argument 'extra' is a ") == 4, first
+    assert (
+        len(computed(project)) == 22 and first.count("refused work(cache=True): argument 'extra' is a ") == 4
+    ), first
     assert "no cached result can be found by that: pass numbers, text" in first and "Traceback" not in first
     script(project, "go.py", body)
     assert len(computed(project)) == 22, "each of them was a key"
@@ -760,14 +790,23 @@ def test_a_row_fails_alone_with_its_own_name_whatever_it_does(project, rows_per_
     assert reasons["43"].startswith("RecursionError: maximum recursion depth exceeded")
     assert reasons["44"] == "TwoArguments: pressure at wall"
     assert "its result cannot be read on " in reasons["45"] and "no CUDA device is there" in reasons["45"]
-    assert reasons["46"].startswith("OUTPUTS names value, which the result of the task lacks; it has nothing: change")
+    assert reasons["46"].startswith(
+        "OUTPUTS names value, which the result of the task lacks; it has nothing: change"
+    )
     tries = [row["line"] for row in results(project, "tasks.csv") if row["status"] == "failed"]
-    assert {line: tries.count(line) for line in ("43", "44", "45", "46")} == {"43": 1, "44": 1, "45": 1, "46": 3}
+    assert {line: tries.count(line) for line in ("43", "44", "45", "46")} == {
+        "43": 1,
+        "44": 1,
+        "45": 1,
+        "46": 3,
+    }
     assert len(results(project)) == 294
 
 
 def test_run_py_is_stopped_where_none_of_the_first_rows_has_what_outputs_names(project):
-    program(project, ENDS, "i\n" + "".join(f"{i}\n" for i in range(200)), '{"i": int}', '("value", "pressure")')
+    program(
+        project, ENDS, "i\n" + "".join(f"{i}\n" for i in range(200)), '{"i": int}', '("value", "pressure")'
+    )
     ended = user(project, LOCAL)
     assert ended.returncode == 2 and "Traceback" not in ended.stdout
     assert "OUTPUTS names pressure, which the result of the task lacks; it has value" in ended.stdout
@@ -793,9 +832,12 @@ def test_a_mistake_of_task_itself_for_one_row_is_that_rows(project):
 def test_an_app_of_the_summary_that_leaves_by_sys_exit_ends_nothing(project):
     apps = ENDS + "\n    @python_app\n    def leave():\n        import sys\n        sys.exit(4)\n"
     program(project, apps, "i\n1\n2\n", '{"i": int}')
-    edit(project, "run.py", '    with open("summary.pkl"', '    call(apps.leave, [()])\n    with open("summary.pkl"')
+    edit(
+        project,
+        "run.py",
+        '    with open("summary.pkl"',
+        '    call(apps.leave, [()])\n    with open("summary.pkl"',
+    )
     ended = user(project, LOCAL, timeout=60)
     assert ended.returncode == 2 and "summarize in run.py failed: run.py line" in ended.stdout
     assert "SystemExit: 4" in ended.stdout and "Traceback" not in ended.stdout
-
-

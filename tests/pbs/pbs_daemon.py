@@ -187,7 +187,9 @@ class Server:
                 attrs["comment"] = f"Not Running: User has reached queue {attrs['queue']} running job limit."
             elif ours >= limits.get("project_run", ours + 1):
                 # By analogy with the user's text, which is recorded.
-                attrs["comment"] = f"Not Running: Project has reached queue {attrs['queue']} running job limit."
+                attrs["comment"] = (
+                    f"Not Running: Project has reached queue {attrs['queue']} running job limit."
+                )
             elif short:
                 attrs["comment"] = f"Not Running: Insufficient amount of resource: {short} "
             elif state["hold_jobs"] or now < job["ready"]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from . import checks, facts, machine, tables, views
 from .ensemble import WINDOW, Ensemble, in_words, note_ends
 from .errors import Refused, one_line
-from .lock import BEAT, gives_a_sign, is_run, read
+from .lock import BEAT, gives_a_sign, is_here, is_run, read
 from .sources import unused_columns
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -387,7 +387,7 @@ def _status(ensemble):
     job = f", PBS job {run['job']}" if run["job"] else ""
     print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
     print(f"as of {time.strftime('%H:%M:%S', time.localtime(seen))}:", *run.get("lines", []), sep="\n")
-    here = run["host"] == ensemble.lock.mine["host"] and run.get("machine") == ensemble.lock.mine["machine"]
+    here = is_here(run, ensemble.lock.mine)
     if here and not is_run(run["pid"]):
         print("that process is gone: it was killed; run again to go on")
     elif time.time() - seen > 60 and not here:

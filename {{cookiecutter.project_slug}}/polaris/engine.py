@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import re
 import sys
+import time
 import traceback
 import types
 from collections import deque
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from . import values
 from .errors import FailedOnWorker, Refused, Stopped, kind_of, one_line, printable, root_of, stage_of
+from .lock import BEAT
 from .sources import key_of
 
 PLACE = ("host", "gpu", "cores", "seconds")  # columns of results.csv that say where a task ran, and how long
@@ -73,6 +75,7 @@ class Engine:
         self.problem = None  # what was found while task() waited
         self.early = []  # tries that failed while task() ran, of apps that are in no flight yet
         self.told_unrecorded = False
+        self.looked = time.monotonic()
 
     def run(self):
         quiet = 0
@@ -97,7 +100,10 @@ class Engine:
         return self.problem is not None or self.ensemble.stopping is not None
 
     def _look(self, wait=True):
+        if time.monotonic() - self.looked > BEAT:  # it was suspended, or task() took long
+            self.ensemble.lock.check()
         self._record(wait)
+        self.looked = time.monotonic()
         if self.calls and self.calls.unrecorded and not self.told_unrecorded:
             self.told_unrecorded = True
             self.ensemble.log("unrecorded")

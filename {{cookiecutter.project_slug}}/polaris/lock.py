@@ -123,8 +123,7 @@ class Lock:
         return None
 
     def _lives(self, other):
-        same_host = (other["host"], other.get("machine")) == (self.mine["host"], self.mine["machine"])
-        if same_host:
+        if is_here(other, self.mine):
             return is_run(other["pid"])
         if other["job"] is not None:
             starts = {other.get("start"), self.mine["start"]}
@@ -132,10 +131,10 @@ class Lock:
             if restarted or machine.job_is_over(other["job"]):
                 return False
         print(f"a run on {other['host']} held {self.folder}: waiting to see if it lives", flush=True)
-        return gives_a_sign(self.file)
+        return gives_a_sign(self.file, WATCHED)
 
 
-def gives_a_sign(file: Path, seconds: float = WATCHED) -> bool:
+def gives_a_sign(file: Path, seconds: float) -> bool:
     """Whether the run of a lock file gives a sign of life within so many seconds from now."""
     seen = os.stat(file).st_mtime_ns
     deadline = time.monotonic() + seconds
@@ -144,6 +143,11 @@ def gives_a_sign(file: Path, seconds: float = WATCHED) -> bool:
         if os.stat(file).st_mtime_ns != seen:
             return True
     return False
+
+
+def is_here(run: dict, mine: dict) -> bool:
+    """Whether a run is on this machine. mine: what running.json says of one that is."""
+    return run["host"] == mine["host"] and run.get("machine", mine["machine"]) == mine["machine"]
 
 
 def read(file: Path) -> dict | None:
