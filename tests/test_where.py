@@ -385,7 +385,7 @@ def test_an_account_may_be_a_suballocation_or_a_number(polaris, pbs, account):
     project = polaris(account=account)
     sweep(project, 8)
     check = user(project, "python run.py --check", pbs)
-    assert check.returncode == 0 and "account" not in check.stdout, check.stdout
+    assert check.returncode == 0 and "account =" not in check.stdout, check.stdout
     job = user(project, "qsub driver.pbs", pbs).stdout.strip()
     ended = pbs.wait(job, 60)
     assert ended["Exit_status"] == 0 and ended["Account_Name"] == account, log_of(project, job)

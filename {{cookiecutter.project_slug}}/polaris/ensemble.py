@@ -325,6 +325,8 @@ class Ensemble:
         before = code
         with contextlib.suppress(FileNotFoundError):
             before = tables.loaded(note.read_bytes())
+            if before and not all(isinstance(digest, str) for digest in before.values()):
+                before = None
         if before != code or not note.exists():
             tables.replace(note, json.dumps(code))
         if before is None:

@@ -103,10 +103,10 @@ class Lock:
     def _take_from_the_dead(self, aside):
         """Move the lock of a dead run away and return what it said; Refused if that run lives."""
         text = self.file.read_bytes()
-        # A run writes its lock whole: one that cannot be read is what a crash of its node left.
         nobody = {"host": "a host that crashed", "pid": None, "job": None, "mode": None, "blocks": []}
         other = _said(text) or nobody
-        if self._lives(other):
+        # A run writes its lock whole: one that cannot be read is what a crash of its node left.
+        if other is not nobody and self._lives(other):
             job = f", PBS job {other['job']}" if other["job"] else ""
             raise Refused(
                 f"another run holds {self.folder}: process {other['pid']} on {other['host']}{job}, since "
