@@ -14,7 +14,8 @@ BOTH = """
     polaris/__init__.py polaris/blocks.py polaris/calls.py polaris/checks.py polaris/cli.py polaris/engine.py
     polaris/ensemble.py polaris/errors.py polaris/facts.py polaris/gpu_affinity.sh polaris/groups.py
     polaris/here.py polaris/interchange.py polaris/local_environment.sh polaris/lock.py polaris/machine.py
-    polaris/memo.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py polaris/record.py polaris/report.py
+    polaris/memo.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py polaris/problems.py polaris/record.py
+    polaris/report.py
     polaris/sources.py polaris/start_workers.sh polaris/tables.py polaris/values.py polaris/views.py
 """.split()
 FILES = {
@@ -164,11 +165,11 @@ for folder in sys.argv[1:]:
     sys.path.insert(0, folder)
     for name in [name for name in sys.modules if name.split(".")[0] in ("config", "polaris")]:
         del sys.modules[name]
-    from polaris import cli, machine
+    from polaris import cli, machine, problems
     import config
     machine.lacks_worker_pool = lambda ours: None  # nothing is installed here
     assert str(cli.PROJECT) == folder and "parsl" not in sys.modules
-    wrong = [line for fatal, line in cli._problems(config, "blocks", every_file=True) if fatal]
+    wrong = [line for fatal, line in problems.found(config, "blocks", every_file=True) if fatal]
     assert not wrong, wrong
     sys.path.pop(0)
 """

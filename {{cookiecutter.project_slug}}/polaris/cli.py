@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import logging
 import os
-import re
 import shutil
 import signal
 import socket
@@ -18,57 +17,27 @@ import time
 import traceback
 from pathlib import Path
 
-from . import checks, facts, machine, tables, views
+from . import facts, machine, problems, tables, views
 from .ensemble import WINDOW, Ensemble, in_words, note_ends
 from .errors import Refused, one_line
-from .lock import BEAT, gives_a_sign, is_here, is_run, read
+from .lock import is_here, lives, read
+from .problems import PROJECT
 from .sources import unused_columns
 
-PROJECT = Path(__file__).resolve().parent.parent
 DONE, TASKS_FAILED, REFUSED, UNFINISHED, INTERRUPTED = 0, 1, 2, 75, 130
 BY_THE_USER = ("Ctrl-C", "the loss of the terminal")
-
-OPTIONS = (  # of config.py, that are checked
-    "account", "queue", "nodes_per_block", "walltime", "filesystems", "max_blocks", "retries", "margin",
-    "local_environment", "log_level", "monitoring",
-)  # fmt: skip
-OF_GPU = ("workers_per_gpu", "cpu_affinity", "rows_per_task")  # and those of each workload
-OF_MPI = ("nodes_per_task", "ranks_per_node", "threads_per_rank")
-NAMES = {  # of a setting, in driver.pbs
-    "account": "#PBS -A",
-    "queue": "#PBS -q",
-    "nodes_per_block": "#PBS -l select",
-    "walltime": "#PBS -l walltime",
-    "filesystems": "#PBS -l filesystems",
-}
 
 
 def _mistake(kind, error, trace):
     """In place of a traceback: where a mistake in the user's files is, in one line, and leave with 2."""
     if issubclass(kind, KeyboardInterrupt | BrokenPipeError):
         os._exit(INTERRUPTED)
-    line, theirs = _place_of(error, trace)
+    line, theirs = problems.place_of(error, trace)
     print(line, file=sys.stderr, flush=True)
     if not theirs:
         traceback.print_exception(kind, error, trace)  # ours to mend, not the user's
     sys.stdout.flush()
     os._exit(REFUSED)
-
-
-def _place_of(error, trace):
-    """(a mistake in a line: file, line, what is wrong; whether it is in a file of the user's)."""
-    ours = [frame for frame in traceback.extract_tb(trace) if Path(frame.filename).parent == PROJECT]
-    if isinstance(error, SyntaxError):
-        place = f"{error.filename} line {error.lineno}: "
-    else:
-        place = f"{ours[-1].filename} line {ours[-1].lineno}: " if ours else ""
-    hint = ""
-    if isinstance(error, NameError) and place.startswith(str(PROJECT / "config.py")):
-        hint = ": text goes in quotes; other values are numbers, True, False or None"
-    if isinstance(error, ModuleNotFoundError) and error.name in ("parsl", "numpy", "matplotlib"):
-        hint = f"\n{sys.executable} has no {error.name}: source activate.sh (made by: bash setup_env.sh)"
-    said = f"{place}{type(error).__name__}: {getattr(error, 'msg', error)}{hint}"
-    return said, bool(ours) or isinstance(error, SyntaxError)
 
 
 sys.excepthook = _mistake
@@ -115,7 +84,7 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
             return _status(ensemble)
         if args.dry_run:
             return _dry_run(config, args.mode)
-        _refuse(_problems(config, mode))
+        _refuse(problems.found(config, mode))
         status = _run(config, mode, ensemble, summarize)
     except (Refused, machine.WrongMode) as error:
         print(error, file=sys.stderr)
@@ -142,125 +111,6 @@ def _count(number, noun):
 
 
 # --- checks --------------------------------------------------------------------------------------
-def _mpi(config):
-    """Whether the tasks are MPI programs; else each has a GPU, or a part of one."""
-    return any(hasattr(config, name) for name in OF_MPI)
-
-
-def _options(config):
-    """The names of the options in config.py that are checked."""
-    return (*OPTIONS, *(OF_MPI if _mpi(config) else OF_GPU))
-
-
-def _settings(config, **more):
-    """The options of config.py as checks.Settings; a missing one is a mistake that names itself."""
-    given = {name: getattr(config, name) for name in _options(config)}
-    script = (PROJECT / "activate.sh").read_text(encoding="utf-8")
-    version = re.search(r"^conda_version=\"?([^\"\s#]*)", script, re.MULTILINE)
-    return checks.Settings(
-        **given,
-        conda_version=version and version.group(1),
-        **more,
-        project_dir=str(PROJECT),
-        run_dir=os.fspath(config.run_dir),
-    )
-
-
-def _problems(config, mode, every_file=False, jobs=None, **more):
-    """Each problem as (fatal, line): of config.py, of the job that runs this, and of driver.pbs.
-
-    more: fields of checks.Settings that are not set but known, of rows and results.
-    """
-    settings = _settings(config, **more)
-    inside = "PBS_JOBID" in os.environ
-    of_job = machine.settings_of_job() if inside and "PBS_NODEFILE" in os.environ else {}
-    lines = _problems_of_files(every_file)
-    if mode == "job" and of_job:
-        # Its nodes, walltime, queue and account are those that qsub was told, whatever the files say.
-        job = settings._replace(**of_job, max_blocks=None)
-        found = checks.check(job, submitting=True, typed=True, running=True)
-        lines += [(p.fatal, f"{_in_job(p, of_job)}: {_said(p)}") for p in found]
-        if not every_file:
-            return lines
-    found = checks.check(settings, submitting=mode == "blocks", typed=True)
-    lines += [(p.fatal, f"{_in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
-    if every_file:
-        lines += _problems_of_driver(settings, jobs, inside, more)
-    if inside and mode == "blocks":
-        job = checks.Settings(**of_job)
-        for p in checks.check_driver(job, settings, from_driver=True):
-            lines.append((p.fatal, f"{_in_job(p, of_job)}: {_said(p)}"))
-    return list(dict.fromkeys(lines))
-
-
-def _problems_of_files(every_file):
-    """What keeps workers from starting: no program of Parsl's, scripts with line ends of Windows."""
-    lines = []
-    missing = machine.lacks_worker_pool(_ours())
-    if missing:
-        wrong = f"{missing} has no process_worker_pool.py, which starts workers"
-        lines.append((True, f"{wrong}: bash setup_env.sh"))
-    scripts = sorted([*PROJECT.glob("*.sh"), *PROJECT.glob("polaris/*.sh")])
-    for path in [PROJECT / "driver.pbs", *scripts] if every_file else scripts:
-        with contextlib.suppress(OSError):
-            found = [n for n, line in enumerate(path.read_bytes().split(b"\n"), 1) if b"\r" in line]
-            if found:
-                name = path.relative_to(PROJECT)
-                more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-                wrong = "ends with CR LF, as on Windows, and PBS and bash take the CR for a part of it"
-                lines.append((True, f"{name} line {found[0]}{more}: {wrong}: sed -i 's/\\r$//' {name}"))
-    return lines
-
-
-def _ours():
-    """Whether this Python is of the project's environment."""
-    return Path(sys.prefix).resolve().is_relative_to((PROJECT / ".venv").resolve())
-
-
-def _problems_of_driver(settings, jobs, inside, more):
-    """Those of driver.pbs, for the qsub that follows."""
-    try:
-        driver, numbers = checks.read_driver((PROJECT / "driver.pbs").read_text(encoding="utf-8"))
-    except OSError as error:
-        return [(False, f"driver.pbs: {error.strerror}: nothing of it is checked")]
-    ours = ("workers_per_gpu", "rows_per_task")  # checked in config.py
-    job = driver._replace(jobs=jobs, nodes_per_task=settings.nodes_per_task, margin=settings.margin)
-    job = job._replace(**{name: getattr(settings, name) for name in ours}, **more)
-    found = [p for p in checks.check(job, submitting=inside or jobs is not None) if p.name not in ours]
-    found += checks.check_driver(driver, settings, from_driver=False)
-    lines = []
-    for p in found:
-        where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
-        lines.append((p.fatal, f"{where}{NAMES.get(p.name, p.name)} {p.given}: {_said(p)}"))
-    return lines
-
-
-def _in_job(problem, of_job):
-    """Where a setting comes from that the job has: driver.pbs, where that says the same, or qsub's own."""
-    name = problem.name
-    if name not in of_job:
-        return f"{_in_config(name)} = {problem.given!r}"
-    with contextlib.suppress(OSError):
-        driver, numbers = checks.read_driver((PROJECT / "driver.pbs").read_text(encoding="utf-8"))
-        if name in numbers and str(getattr(driver, name)) == str(of_job[name]):
-            return f"driver.pbs line {numbers[name]}: {NAMES[name]} {problem.given}"
-    return f"this job: {NAMES[name].removeprefix('#PBS ')} {problem.given}"
-
-
-def _in_config(name):
-    """Where config.py (activate.sh, for one) sets an option."""
-    file = "activate.sh" if name == "conda_version" else "config.py"
-    for number, line in enumerate((PROJECT / file).read_text(encoding="utf-8").splitlines(), 1):
-        if re.match(rf"{name}\s*[=(]", line):
-            return f"{file} line {number}: {name.removeprefix('def ')}"
-    return f"{file}: {name.removeprefix('def ')}"
-
-
-def _said(problem):
-    mend = f" (for example {problem.mend})" if problem.mend else ""
-    return f"{problem.wrong}{mend}"
-
-
 def _refuse(problems):
     fatal = [line for is_fatal, line in problems if is_fatal]
     if fatal:
@@ -278,25 +128,26 @@ def _check(config, mode, ensemble, jobs):
     except Refused as error:
         wrong_rows = [(True, line) for line in str(error).splitlines()]
         rows = None
-    problems = _problems(config, mode, every_file=True, jobs=jobs, **known) + wrong_rows
+    wrong = problems.found(config, mode, every_file=True, jobs=jobs, **known) + wrong_rows
     run_dir = Path(config.run_dir)
     folder = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
-        problems.append((True, f"{_in_config('run_dir')} = {str(run_dir)!r}: {folder} cannot be written to"))
+        place = problems.in_config("run_dir")
+        wrong.append((True, f"{place} = {str(run_dir)!r}: {folder} cannot be written to"))
     try:
         parsl = importlib.metadata.version("parsl")
         if tuple(map(int, parsl.split(".")[:3])) < facts.PARSL_AT_LEAST:
             needed = ".".join(map(str, facts.PARSL_AT_LEAST))
-            problems.append((True, f"Parsl {parsl} is older than {needed}: bash setup_env.sh"))
+            wrong.append((True, f"Parsl {parsl} is older than {needed}: bash setup_env.sh"))
     except importlib.metadata.PackageNotFoundError:
         parsl = "none"
-        problems.append((True, f"{sys.executable} has no Parsl: bash setup_env.sh; source activate.sh"))
-    if not _ours():
-        problems.append((False, f"{sys.prefix} is not the project's environment: source activate.sh"))
+        wrong.append((True, f"{sys.executable} has no Parsl: bash setup_env.sh; source activate.sh"))
+    if not problems.is_ours():
+        wrong.append((False, f"{sys.prefix} is not the project's environment: source activate.sh"))
     if mode == "blocks" and shutil.which("qsub") is None:
-        problems.append((True, "mode blocks needs qsub, which is not on PATH: use a login node"))
-    if not any(fatal for fatal, _ in problems):
-        problems += _problems_of_a_start(config, mode)
+        wrong.append((True, "mode blocks needs qsub, which is not on PATH: use a login node"))
+    if not any(fatal for fatal, _ in wrong):
+        wrong += problems.of_a_start(config, mode)
     for what, seen in (
         ("mode", mode),
         ("environment", f"{sys.prefix} (Python {sys.version.split()[0]})"),
@@ -309,10 +160,10 @@ def _check(config, mode, ensemble, jobs):
     ):
         if seen is not None:
             print(f"{what + ':':15} {seen}")
-    for fatal, line in problems:
+    for fatal, line in wrong:
         print(f"{'WRONG' if fatal else 'note'}:  {line}")
-    fatal = sum(is_fatal for is_fatal, _ in problems)
-    notes = len(problems) - fatal
+    fatal = sum(is_fatal for is_fatal, _ in wrong)
+    notes = len(wrong) - fatal
     said = f"{fatal} to mend" if fatal else "nothing to mend"
     print(f"{said}, {_count(notes, 'note')}" if notes else said)
     return REFUSED if fatal else DONE
@@ -333,46 +184,6 @@ def _gpus():
     return words
 
 
-def _problems_of_a_start(config, mode):
-    """What keeps Parsl from starting, tried: its configuration, and its program for workers."""
-    there = os.path.exists(config.run_dir)
-    try:
-        _parsl_config(config, mode)
-    except Refused as refusal:
-        return [(True, line) for line in str(refusal).splitlines()]
-    except Exception as error:  # a mistake in config.py
-        line, theirs = _place_of(error, error.__traceback__)
-        if not theirs:
-            raise
-        return [(True, line)]
-    finally:
-        if not there:
-            with contextlib.suppress(OSError):
-                os.rmdir(config.run_dir)
-    wrong = machine.problem_of_environment(mode, PROJECT)
-    return [(True, f"{wrong}; bash setup_env.sh makes the environment anew")] if wrong else []
-
-
-def _parsl_config(config, mode):
-    """What config.py makes for Parsl; Refused where run.py could not watch over it."""
-    try:
-        made = config.fresh_config(mode)
-    except OSError as error:
-        raise Refused(f"{_in_config('run_dir')} = {os.fspath(config.run_dir)!r}: {error.strerror}") from None
-    from .blocks import Recording
-
-    where = f"{_in_config('def fresh_config')}: its executors are"
-    named = [f"{executor.label} ({type(executor).__name__})" for executor in made.executors]
-    instead = "or load it in a script of your own: parsl.load(fresh_config())"
-    if len(made.executors) != 1:
-        wrong = "run.py watches, counts and holds back one alone, and would leave behind what runs on others"
-        raise Refused(f"{where} {', '.join(named)}: {wrong}: leave one, {instead}")
-    if not isinstance(made.executors[0], Recording):
-        wrong = "run.py needs one that records where tasks run"
-        raise Refused(f"{where} {named[0]}: {wrong}: take Executor, as it was, {instead}")
-    return made
-
-
 def _status(ensemble):
     """What a run that goes on last wrote about itself, else what the results say; neither is disturbed."""
     file = ensemble.lock.file
@@ -387,15 +198,9 @@ def _status(ensemble):
     job = f", PBS job {run['job']}" if run["job"] else ""
     print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
     print(f"as of {time.strftime('%H:%M:%S', time.localtime(seen))}:", *run.get("lines", []), sep="\n")
-    here = is_here(run, ensemble.lock.mine)
-    if here and not is_run(run["pid"]):
-        print("that process is gone: it was killed; run again to go on")
-    elif time.time() - seen > 60 and not here:
-        # The clock of that host may be another: what counts is whether it moves.
-        print("looking whether it gives a sign of life", flush=True)
-        if not gives_a_sign(file, 1.5 * BEAT):
-            dead = "it was killed, or its node died; run again to go on"
-            print(f"no sign of life in {1.5 * BEAT:.0f} s: {dead}")
+    if not lives(file):
+        gone = "that process is gone: it was killed" if is_here(run) else "none: it, or its node, was killed"
+        print(f"{gone}; run again to go on")
     return DONE
 
 
@@ -488,7 +293,7 @@ def _run_what_is_missing(config, mode, ensemble, lines):
         ended = clear_up(left["mode"], left["blocks"], os.path.abspath(config.run_dir))
         if ended:
             lines.append(f"ended what a killed run had left: {', '.join(ended)}")
-    parsl_config = _parsl_config(config, mode)
+    parsl_config = problems.parsl_config(config, mode)
     began = time.time()
     ensemble.on_signals()
     logging.raiseExceptions = False  # a full disk is said once, not by each log
@@ -507,7 +312,7 @@ def _run_what_is_missing(config, mode, ensemble, lines):
             print(*lines, sep="\n", flush=True)
             view = views.progress()
             groups = None
-            if not _mpi(config):
+            if not problems.is_mpi(config):
                 from .groups import Groups
 
                 groups = Groups(blocks.workers, config.retries, config.rows_per_task)
@@ -561,7 +366,7 @@ def _goes_on(ensemble, blocks):
 def _about_run(config, mode, ensemble):
     """What the report tells of a run: where it ran, by which settings and versions."""
     where = {"mode": mode, "host": socket.gethostname(), "job": os.environ.get("PBS_JOBID")}
-    settings = {name: getattr(config, name) for name in _options(config)}
+    settings = {name: getattr(config, name) for name in problems.options_of(config)}
     versions = {"Python": sys.version.split()[0], "Parsl": importlib.metadata.version("parsl")}
     versions["conda"] = os.environ.get("CONDA_PREFIX")
     rows = {"input": ensemble.inputs_file, "total": ensemble.total, "done": ensemble.done}
@@ -610,12 +415,12 @@ def _dry_run(config, mode):
     if mode == "job":
         sys.stdout.write((PROJECT / "driver.pbs").read_text(encoding="utf-8"))
         return DONE
-    problems = _problems(config, "blocks")
-    for _, line in problems:
+    wrong = problems.found(config, "blocks")
+    for _, line in wrong:
         print(line, file=sys.stderr)
-    if any(fatal for fatal, _ in _problems(config, "local")):
+    if any(fatal for fatal, _ in problems.found(config, "local")):
         return REFUSED
-    parsl_config = _parsl_config(config, "blocks")
+    parsl_config = problems.parsl_config(config, "blocks")
     executor = parsl_config.executors[0]
     from parsl.dataflow.rundirs import make_rundir
 

@@ -5,13 +5,13 @@ and their blocks), whether the runs ended, were cut off or still go on. Times ar
 """
 
 import re
-import time
 from array import array
 
 import numpy
 
 from . import tables
 from .engine import RECORD
+from .lock import lives
 
 # What the time of a worker is made of: its colour, and what it means. The colours are those of Okabe and Ito,
 # which colour-blind people tell apart.
@@ -268,7 +268,7 @@ def read(folder):
         except (TypeError, ValueError):
             unread.setdefault("tasks.csv", []).append(number)
     lock = folder / "running.json"
-    if runs and lock.exists() and time.time() - lock.stat().st_mtime < 60:
+    if runs and lives(lock):
         runs[max(runs)].goes_on = True
     for run in runs.values():
         run.unread = [
