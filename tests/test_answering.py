@@ -171,6 +171,27 @@ def test_every_wrong_answer_is_said_in_one_go_a_folder_with_a_space_too(tmp_path
     assert "--output-dir /another/folder" in again and not (folder / "a b").exists()
 
 
+@pytest.mark.parametrize(
+    "version, said",
+    [
+        (
+            "2024-04-29",
+            "was deleted, as all old conda modules; in October 2026 there were default, 2025-09-25",
+        ),
+        ("2026-12-24", "is none of the conda modules of October 2026 (default, 2025-09-25"),
+        ("2025-09-25-aws-nccl-1.9.1", "is none of the conda modules of October 2026 (default, 2025-09-25"),
+        ("2025-09-28", None),
+        ("2026-10-09", None),
+    ],
+)
+def test_a_dated_conda_module_that_is_not_listed_is_a_note(bake, capfd, version, said):
+    result = bake(conda_version=version)
+    assert result.exit_code == 0
+    assert f'conda_version="{version}"' in (result.project_path / "activate.sh").read_text()
+    err = capfd.readouterr().err
+    assert f"note: conda_version={version}: {said}" in err if said else "conda_version" not in err
+
+
 def test_a_project_on_eagle_must_ask_for_eagle(tmp_path):
     on_eagle = "/lus/eagle/projects/MyProj/ising"
     for settings in (
@@ -271,6 +292,18 @@ def test_a_driver_and_its_blocks_cannot_share_a_queue_of_one_job():
     assert (
         list(checks.check_driver(driver, checks.Settings(queue="prod"), from_driver=True))[0].fatal is False
     )
+
+
+@given(
+    st.sampled_from(list(facts.QUEUES)), st.integers(1, 600), st.integers(1, 30), st.integers(1, 5000),
+    st.sampled_from([None, 0.001, 0.02, 1.0]), st.sampled_from([1, 2, 8]),
+)  # fmt: skip
+def test_no_advice_is_the_value_that_was_given(queue, nodes, blocks, rows, seconds, workers):
+    settings = checks.Settings(
+        queue=queue, nodes_per_block=nodes, max_blocks=blocks, rows=rows, seconds_per_row=seconds,
+        workers_per_gpu=workers, walltime="1:00:00", jobs=blocks,
+    )  # fmt: skip
+    assert not [p for p in checks.check(settings) if p.mend == str(p.given)]
 
 
 # --- properties ----------------------------------------------------------------------------------

@@ -105,10 +105,12 @@ def check(settings, *, submitting=False, ask=None, typed=False, running=False):
             problems.append(Problem(name, folder, wrong))
     if settings.conda_version is not None and settings.conda_version not in facts.CONDA_VERSIONS:
         dated = re.fullmatch(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](-[A-Za-z0-9_.-]+)?", settings.conda_version)
-        allowed = f"is no version of the conda module: {', '.join(facts.CONDA_VERSIONS)}"
-        if dated:
-            allowed = f"is none of the conda modules of October 2026 ({', '.join(facts.CONDA_VERSIONS)})"
-            allowed += ": there may be newer ones, older ones were deleted; module avail conda"
+        listed = ", ".join(facts.CONDA_VERSIONS)
+        allowed = f"is no version of the conda module: {listed}"
+        if dated and settings.conda_version < facts.CONDA_VERSIONS[1]:
+            allowed = f"was deleted, as all old conda modules; in October 2026 there were {listed}"
+        elif dated:
+            allowed = f"is none of the conda modules of October 2026 ({listed}); see: module avail conda"
         problems.append(Problem("conda_version", settings.conda_version, allowed, "default", fatal=not dated))
     for name in ("local_environment", "monitoring"):
         if getattr(settings, name) not in (None, True, False):
