@@ -1,4 +1,4 @@
-"""After the files are written: check the answers, create the virtual environment, say what is next.
+"""After the files are written: create the virtual environment, say what is next.
 
 Runs under cookiecutter's own Python with the new project as working folder.
 """
@@ -17,56 +17,21 @@ from pathlib import Path
 
 answers = json.loads(r"""{{ cookiecutter | tojson }}""")
 project = Path.cwd()
-QUESTIONS = {"nodes_per_block": "nodes"}  # where config.py has another name for a question
 
 
-def refusals():
-    """What the project's own checks find in the answers, one line each, and the mends."""
+def meaning():
+    """What the project's own checks find in the answers: (lines that refuse, lines that are said), placeholder?"""
     sys.dont_write_bytecode = True  # no __pycache__ in a new project
     sys.path.insert(0, str(project))
     from polaris import checks, facts
 
     same = ("project_slug", "account", "queue", "walltime", "filesystems", "conda_version", "workers_per_gpu")
     given = {name: answers[name] for name in same}
-    found = checks.check(
-        checks.Settings(
-            **given,
-            nodes_per_block=answers["nodes"],
-            project_dir=str(project),
-        )
-    )
-    lines, mends = [], {}
-    for problem in found:
-        name = QUESTIONS.get(problem.name, problem.name)
-        if problem.name == "account" and not problem.fatal:
-            continue  # the placeholder: decided later, and said below
-        line = f"{name}={problem.given}: {problem.wrong}"
-        print(f"note: {line}", file=sys.stderr) if not problem.fatal else lines.append(line)
-        if problem.fatal:
-            mends.setdefault(name, problem.mend or "...")
-    return lines, mends, answers["account"].upper() == facts.PLACEHOLDER
-
-
-def again(mends):
-    """The command that asks for the same project with the mends."""
-    defaults = json.loads(r"""{{ (_cookiecutter if _cookiecutter is defined else {}) | tojson }}""")
-    template = answers.get("_template", ".")
-    beside = os.path.join(os.path.dirname(sys.executable), "cookiecutter")
-    command = ["cookiecutter" if shutil.which("cookiecutter") else beside, template]
-    if "_output_dir" not in answers:
-        command = ["cruft", "create", template]
-    if answers.get("_checkout"):
-        command += ["--checkout", answers["_checkout"]]
-    if mends.pop("project_dir", None):
-        command += ["--output-dir", "/another/folder"]
-    elif answers.get("_output_dir") not in (None, os.environ.get("PWD")):
-        command += ["--output-dir", answers["_output_dir"]]
-    if "_output_dir" not in answers:
-        return " ".join(map(shlex.quote, command))
-    values = {name: value for name, value in answers.items() if name in defaults}
-    return " ".join(
-        map(shlex.quote, [*command, "--no-input", *(f"{k}={v}" for k, v in {**values, **mends}.items())])
-    )
+    settings = checks.Settings(**given, nodes_per_block=answers["nodes"], project_dir=str(project))
+    found = checks.check(settings)
+    fatal = [f"{p.name}={p.given}: {p.wrong}" for p in found if p.fatal]
+    notes = [f"{p.name}={p.given}: {p.wrong}" for p in found if not p.fatal and p.name != "account"]
+    return fatal, notes, answers["account"].upper().startswith(facts.PLACEHOLDER)
 
 
 def create_venv():
@@ -84,12 +49,12 @@ def create_venv():
         return False  # the project stays, and setup_env.sh has said how to go on
 
 
-lines, mends, placeholder = refusals()
-if lines:
+lines, notes, placeholder = meaning()
+if lines:  # pre_gen has refused them already, but where cruft did not tell it where the template is
     print("The answers do not fit Polaris:", *lines, sep="\n  ", file=sys.stderr)
-    print(f"Again, with the mend (all answers are kept):\n  {again(mends)}", file=sys.stderr)
-    print("What follows is cookiecutter's own report of this refusal.", file=sys.stderr)
     sys.exit(1)
+for note in notes:
+    print(f"note: {note}", file=sys.stderr)
 
 # `cruft update` and `cruft diff` render into a temporary folder, which is no project.
 temporary = "_output_dir" not in answers and project.is_relative_to(Path(tempfile.gettempdir()).resolve())

@@ -1,6 +1,7 @@
-"""Before anything is written: refuse what must not become a folder or reach Jinja or a shell.
+"""Before anything is written: refuse what must not become a folder or reach Jinja or a shell, or does not fit Polaris.
 
-What the answers mean is checked afterwards, in post_gen_project.py, by the project's own checks.
+The latter by the project's own checks, as they lie in the template; cruft does not tell where that is, and then
+post_gen_project.py asks them.
 """
 
 import sys
@@ -8,7 +9,9 @@ import sys
 sys.path.pop(0)  # the folder of this script, a shared /tmp: what lies there must not be imported
 
 import json
+import os
 import re
+from pathlib import Path
 
 answers = json.loads(r"""{{ cookiecutter | tojson }}""")
 # Values given as key=value are rendered by Jinja before any hook runs; these are as they were given.
@@ -37,3 +40,19 @@ if not slug or slug.startswith((".", "-")) or re.search(r"[/\\]", slug):
 if problems:
     print("Nothing was written:", *problems, sep="\n  ", file=sys.stderr)
     sys.exit(1)
+
+template = Path(os.environ.get("PWD", "."), answers.get("_repo_dir", "nowhere"))
+if (template / "hooks" / "answers.py").exists():
+    sys.dont_write_bytecode = True
+    sys.path[:0] = [str(template / "hooks"), *map(str, template.glob("*cookiecutter.project_slug*"))]
+    from answers import again
+    from answers import problems as of_meaning
+    from polaris import checks
+
+    lines, _, mends = of_meaning(answers, Path.cwd(), checks)
+    if lines:
+        command = again(answers, given, mends)
+        print("The answers do not fit Polaris, and nothing was written:", *lines, sep="\n  ", file=sys.stderr)
+        print(f"Again, with the mend (all answers are kept):\n  {command}", file=sys.stderr)
+        print("What follows is cookiecutter's own report of this refusal.", file=sys.stderr)
+        sys.exit(1)

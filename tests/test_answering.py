@@ -144,6 +144,35 @@ def test_every_problem_is_said_at_once_and_the_command_given_mends_them(tmp_path
     assert "#PBS -A MyProj\n" in (tmp_path / "ising-sweep" / "driver.pbs").read_text()
 
 
+@pytest.mark.parametrize("flags", [["-f"], ["-f", "-s"], ["-fs"]])
+def test_a_refusal_over_a_project_writes_nothing_and_says_how_to_ask_again(tmp_path, flags):
+    env = user_env(tmp_path)
+    command = [tool("cookiecutter"), str(ROOT), "--no-input", "create_venv=no", "account=MyProj"]
+    assert run(command, tmp_path, env=env).returncode == 0
+    project = tmp_path / "ising-sweep"
+    (project / "apps.py").write_text("# mine\n")
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    refused = run([*command, *flags, "nodes=99", "project_name=Ising sweep"], tmp_path, env=env)
+    assert (
+        refused.returncode != 0
+        and "and nothing was written:\n  nodes=99: debug takes 1-2 nodes" in refused.stdout
+    )
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    again = next(line for line in refused.stdout.splitlines() if " --no-input " in line)
+    done = run([tool("cookiecutter"), *shlex.split(again)[1:]], tmp_path, env=env)
+    assert done.returncode == 0, done.stdout
+    assert ((project / "apps.py").read_text() == "# mine\n") == (flags != ["-f"])
+
+
+def test_a_slug_that_is_no_name_is_mended_to_one(tmp_path):
+    refused = run(
+        [tool("cookiecutter"), str(ROOT), "--no-input", "create_venv=no", "project_slug=my sweep"], tmp_path,
+        env=user_env(tmp_path),
+    )  # fmt: skip
+    assert "project_slug=my sweep:" in refused.stdout and "project_dir" not in refused.stdout
+    assert " project_slug=my-sweep " in refused.stdout and "another/folder" not in refused.stdout
+
+
 def test_every_wrong_answer_is_said_in_one_go_a_folder_with_a_space_too(tmp_path):
     folder = tmp_path / "my studies"
     folder.mkdir()

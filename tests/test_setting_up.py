@@ -90,11 +90,39 @@ def test_ctrl_c_while_the_environment_is_made_says_how_to_go_on(bake, tmp_path):
 
 def test_an_old_python_is_refused(bake, tmp_path):
     old = tmp_path / "python3.9"
-    old.write_text("#!/bin/sh\nexit 1\n")
+    old.write_text("#!/bin/sh\nexit 3\n")  # what it is asked to leave with
     old.chmod(0o755)
     done = run(["bash", "setup_env.sh"], bake().project_path, env=user_env(tmp_path, PYTHON=str(old)))
     assert done.returncode == 1
     assert f"Python 3.10 or later is needed, {old} is not" in done.stdout
+
+
+def test_a_python_that_does_not_start_is_no_old_one(bake, tmp_path):
+    broken = tmp_path / "python3"
+    broken.write_text("#!/bin/sh\necho no such library >&2\nexit 127\n")
+    broken.chmod(0o755)
+    done = run(["bash", "setup_env.sh"], bake().project_path, env=user_env(tmp_path, PYTHON=str(broken)))
+    assert done.returncode == 1 and f"{broken} does not start: no such library: PYTHON=" in done.stdout
+
+
+def test_aliases_of_an_interactive_shell_do_not_reach_into_activate(bake, ready, tmp_path):
+    project = bake().project_path
+    (project / ".venv").symlink_to(ready[0] / ".venv")
+    edit(project, "activate.sh", "/local/scratch", f"{tmp_path}/none/scratch")
+    (tmp_path / "rc").write_text(
+        "alias mkdir='mkdir -pv' source='echo no' cat='cat -n' sed='sed -n' id='id -un' cd='echo'\n"
+    )
+    script = f'\\source {project}/activate.sh; echo "TMPDIR $TMPDIR, $(command -v python)"\n'
+    done = run(
+        ["bash", "--rcfile", str(tmp_path / "rc"), "-i"],
+        tmp_path,
+        stdin=None,
+        input=script,
+        env=user_env(tmp_path),
+    )
+    venv = (project / ".venv" / "plain").resolve()
+    assert f"TMPDIR /tmp, {venv}/bin/python" in done.stdout, done.stdout
+    assert not (tmp_path / "none").exists()
 
 
 def test_before_setup_activate_says_what_to_run(bake, tmp_path):

@@ -59,6 +59,33 @@ def test_tasks_find_their_files_in_the_projects_folder_in_every_mode(polaris, pb
     assert not [name for name in new if not name.startswith("ising-sweep.o")], "files of the launcher"
 
 
+GOES = """
+from parsl import bash_app, python_app
+
+@python_app
+def work(x):
+    import os
+    with open("inputs/field.txt") as file:
+        field = file.read()
+    os.makedirs(f"made/{x}/inputs", exist_ok=True)
+    os.chdir(f"made/{x}")
+    with open("inputs/field.txt", "w") as file:
+        file.write("1000")
+    return {"value": x * float(field)}
+"""
+
+
+@pytest.mark.parametrize("rows_per_task", ["None", "4"])
+def test_a_task_that_changes_the_folder_changes_it_for_itself(project, rows_per_task):
+    program(project, GOES, TABLE, '{"x": int}')
+    edit(project, "config.py", "rows_per_task = None", f"rows_per_task = {rows_per_task}")
+    (project / "inputs" / "field.txt").write_text("0.5")
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    assert {row["x"]: row["value"] for row in summary(project)} == {x: x / 2 for x in range(1, 9)}
+    assert sorted(path.name for path in (project / "made").iterdir()) == [f"{x}" for x in range(1, 9)]
+
+
 HAS = """
 from parsl import python_app
 
@@ -167,11 +194,12 @@ def test_mode_local_uses_the_gpus_that_cuda_visible_devices_leaves(polaris, pbs,
     here |= {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
     done = user(project, "python run.py --mode local && python run.py --mode local --check", pbs, **here)
     assert done.returncode == 0, done.stdout
-    expected = {given or ""} if used == [""] else set(used)
+    expected = set(used)
     assert {row["gpu"] for row in summary(project)} <= expected, done.stdout
     assert {row["gpu"] for row in results(project)} == expected
     workers = len(used) * int(each) if used != [""] else min(4, os.cpu_count())
     assert f"{workers} worker{'s' * (workers > 1)} on this machine" in done.stdout
+    assert (f"machine (GPUs: 4 x NVIDIA A100-SXM4-40GB" in done.stdout) == (given is not None)
     said = re.search(r"^GPUs: +4 x NVIDIA A100-SXM4-40GB(.*)$", done.stdout, re.MULTILINE)[1]
     assert ("CUDA_VISIBLE_DEVICES=" in said) == (given is not None) and ("2 parts (MIG)" in said) == mig
     assert ("none: tasks here run on the CPU" in said) == (used == [""])
@@ -368,6 +396,49 @@ def test_another_label_of_the_executor_is_fine(project):
     sweep(project, 4)
     edit(project, "config.py", 'label="htex"', 'label="workers"')
     assert "4 of 4 tasks done" in user(project, "python run.py --mode local").stdout
+
+
+@pytest.mark.parametrize(
+    "file, old, new, said",
+    [
+        ("config.py", "retries = 2", "retires = 2", "config.py: the option retries is missing; is retires meant for it?"),
+        ("config.py", 'run_dir = project_dir / "runinfo"', 'run_dir = "~/runs"', "run_dir = '~/runs': is a folder of the name ~ in the project"),
+        ("config.py", 'label="htex"', 'label="my gpus"', "label='my gpus' has signs that Parsl's scripts cannot take"),
+        ("driver.pbs", "#PBS -l select", "# PBS -l select", "driver.pbs line 5, '# PBS -l select=2:system=polaris': is a comment to PBS"),
+    ],
+)  # fmt: skip
+def test_what_would_go_wrong_later_is_said_at_once(polaris, pbs, file, old, new, said):
+    project = polaris()
+    edit(project, file, old, new)
+    check = user(project, "python run.py --check", pbs)
+    assert check.returncode == 2 and said in check.stdout and "Traceback" not in check.stdout, check.stdout
+    if file == "config.py":
+        done = user(project, "python run.py --mode local", pbs)
+        assert done.returncode == 2 and said in done.stdout, done.stdout
+        assert not (project / "~").exists()
+
+
+def test_what_qsub_will_ask_for_is_a_note(polaris, pbs):
+    project = polaris()
+    edit(project, "driver.pbs", "#PBS -l filesystems=home:eagle\n", "")
+    check = user(project, "python run.py --check", pbs)
+    said = "note:  driver.pbs: #PBS -l filesystems is nowhere in its #PBS lines: qsub must be told, or refuses the job"
+    assert check.returncode == 0 and said in check.stdout, check.stdout
+
+
+def test_an_mpiexec_that_is_not_that_of_pals_is_said(polaris, pbs, tmp_path):
+    project = polaris()
+    bin = tmp_path / "package" / "bin"
+    bin.mkdir(parents=True)
+    (bin / "mpiexec").write_text("#!/bin/sh\n")
+    (bin / "mpiexec").chmod(0o755)
+    with open(project / "activate.sh", "a") as file:  # as if a package had brought it
+        file.write(f"export CONDA_PREFIX={tmp_path}/package PATH={bin}:$PATH\n")
+    check = user(project, "python run.py --check", pbs)
+    assert check.returncode == 2 and f"mpiexec is {bin}/mpiexec, not that of PALS" in check.stdout, (
+        check.stdout
+    )
+    assert user(project, "python run.py --check --mode local", pbs).returncode == 0
 
 
 def test_check_tries_what_config_py_makes_for_parsl(polaris, pbs):

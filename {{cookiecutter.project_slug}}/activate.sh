@@ -13,8 +13,8 @@ fi
 # The default version of the conda module: as its module files say, else what it was when polaris/facts.py was written.
 default_conda() {
     local said
-    said=$(sed -nE 's/^ *module_version\("(conda\/)?([^"]+)", *"default"\).*/\2/p' "$1/conda/.modulerc.lua" 2>/dev/null)
-    [ -n "$said" ] || said=$(sed -nE 's/^CONDA_DEFAULT = "([^"]+)".*/\1/p' "$project/polaris/facts.py")
+    said=$(command sed -nE 's/^ *module_version\("(conda\/)?([^"]+)", *"default"\).*/\2/p' "$1/conda/.modulerc.lua" 2>/dev/null)
+    [ -n "$said" ] || said=$(command sed -nE 's/^CONDA_DEFAULT = "([^"]+)".*/\1/p' "$project/polaris/facts.py")
     printf '%s\n' "${said##*[[:space:]]}"
 }
 
@@ -27,7 +27,7 @@ polaris_base() {
     [ "$version" = default ] || wanted=conda/$version
     # Parsl's submit script is #!/bin/bash without -l: "module" may not be there yet, or know of no modules.
     if ! type module >/dev/null 2>&1 || [ -z "${MODULEPATH:-}" ]; then
-        source "${ETC_PROFILE:-/etc/profile}" || :
+        builtin source "${ETC_PROFILE:-/etc/profile}" || :
     fi
     unset CONDA_PREFIX
     if ! { module use "$soft/modulefiles" && module load "$wanted" && conda activate; } >/dev/null 2>&1 ||
@@ -37,7 +37,7 @@ polaris_base() {
         [ "$version" != default ] || version=$(default_conda "$soft/modulefiles")
         tree=$soft/applications/conda/$version/mconda3
         echo "activate.sh: 'module load $wanted' failed; trying $tree, without the library paths of the module" >&2
-        if ! { source "$tree/etc/profile.d/conda.sh" && conda activate; } >/dev/null 2>&1 ||
+        if ! { builtin source "$tree/etc/profile.d/conda.sh" && conda activate; } >/dev/null 2>&1 ||
             [ ! -x "${CONDA_PREFIX:-}/bin/python" ]; then
             echo "activate.sh: no conda: neither 'module load $wanted' nor $tree works; 'module avail conda' lists" \
                 "what there is, conda_version in $project/activate.sh says which is used" >&2
@@ -52,10 +52,10 @@ polaris_base() {
 # and /tmp is the memory of a compute node: a short folder on its SSD, for you alone. start_workers.sh makes it elsewhere.
 polaris_tmpdir() {
     local folder
-    folder=${LOCAL_SCRATCH:-/local/scratch}/tmp-$(id -u)
+    folder=${LOCAL_SCRATCH:-/local/scratch}/tmp-$(command id -u)
     export TMPDIR=/tmp
-    [ "${#folder}" -le 40 ] || return 0
-    mkdir -m 700 "$folder" 2>/dev/null || :
+    [ -d "${folder%/*}" ] && [ "${#folder}" -le 40 ] || return 0
+    command mkdir -m 700 "$folder" 2>/dev/null || :
     [ ! -d "$folder" ] || [ ! -O "$folder" ] || [ -L "$folder" ] || export TMPDIR=$folder
 }
 
@@ -68,7 +68,7 @@ polaris_activate() {
         echo "activate.sh: there is no environment in $venv, or half of one; make it: bash $project/setup_env.sh" >&2
         return 1
     fi
-    source "$venv/bin/activate" || return 1
+    builtin source "$venv/bin/activate" || return 1
     if ! [ "$VIRTUAL_ENV" -ef "$venv" ]; then
         echo "activate.sh: the project was moved, its environment is of $VIRTUAL_ENV: bash $project/setup_env.sh" >&2
         return 1
@@ -78,7 +78,7 @@ polaris_activate() {
     unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON
     polaris_tmpdir
     # PBS starts a job with umask 077; here is the one that setup_env.sh was started with.
-    [ "${PBS_ENVIRONMENT:-}" != PBS_BATCH ] || [ ! -s "$venv/ready" ] || umask "$(cat "$venv/ready")"
+    [ "${PBS_ENVIRONMENT:-}" != PBS_BATCH ] || [ ! -s "$venv/ready" ] || umask "$(command cat "$venv/ready")"
     # Workers import apps.py from here: their own working folder is not on Python's path.
     case ":${PYTHONPATH:-}:" in
         *":$project:"*) ;;

@@ -11,8 +11,7 @@ if ! [[ ${1:-} =~ ^[1-9][0-9]?$ ]]; then
 fi
 # shellcheck source=/dev/null
 source ./activate.sh || exit 2
-python run.py --check --jobs "$1" >check.log || { grep WRONG check.log >&2; exit 2; }
-rm check.log
+said=$(python run.py --check --jobs "$1") || { grep WRONG <<<"$said" >&2; exit 2; }
 after=()
 for ((i = 1; i <= $1; i++)); do
     said=$(qsub -v CHAIN=1 "${after[@]}" driver.pbs) || {

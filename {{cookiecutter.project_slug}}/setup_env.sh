@@ -39,8 +39,12 @@ else
     base=$CONDA_PREFIX/bin/python
     site=(--system-site-packages) requirements=requirements.txt
 fi
-"$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>>"$log" ||
-    fail "Python 3.10 or later is needed, $base is not: PYTHON=/path/to/python3 bash setup_env.sh"
+"$base" -c 'import sys; sys.exit(3 * (sys.version_info < (3, 10)))' 2>>"$log"
+case $? in
+    0) ;;
+    3) fail "Python 3.10 or later is needed, $base is not: PYTHON=/path/to/python3 bash setup_env.sh" ;;
+    *) fail "$base does not start: $(tail -n 1 "$log"): PYTHON=/path/to/python3 bash setup_env.sh" ;;
+esac
 
 # 2. The virtual environment on top of it.
 say "2/4 the environment: $venv"

@@ -285,6 +285,8 @@ class Blocks:
             each = "node" if self.executor.pools_per_block == nodes else "job"
             return f"{jobs} in queue {self.provider.queue}, {self.per_pool} workers a {each}"
         where = "this machine" if self.mode == "local" else f"{nodes} node(s)"
+        if self.mode == "local" and "CUDA_VISIBLE_DEVICES" in os.environ and machine.gpus():
+            where += f" (GPUs: {machine.gpus_in_words()})"
         return f"{self.workers} worker{'s' * (self.workers != 1)} on {where}"
 
     def look(self):

@@ -87,7 +87,9 @@ def check(settings, *, submitting=False, ask=None, typed=False, running=False):
     slug = settings.project_slug
     if slug is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", slug):
         allowed = "names the folder and the PBS job: a letter, then letters, digits, '-', '_', 63 at most"
-        problems.append(Problem("project_slug", slug, allowed, "my-project"))
+        mend = re.sub(r"[^A-Za-z0-9_]+", "-", slug).strip("-")
+        mend = mend if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", mend) else "my-project"
+        problems.append(Problem("project_slug", slug, allowed, mend))
     problems += _account(settings, submitting)
     of_queue = list(_queue(settings, ask or live_queue))
     problems += [p._replace(fatal=False) for p in of_queue] if running else of_queue
@@ -100,7 +102,10 @@ def check(settings, *, submitting=False, ask=None, typed=False, running=False):
     for name in ("project_dir", "run_dir"):
         # Parsl's scripts do not quote their own paths.
         folder = getattr(settings, name)
-        if folder is not None and not re.fullmatch(r"[\w./@%+=,~-]+", folder):
+        if folder is not None and folder.startswith("~"):
+            wrong = "is a folder of the name ~ in the project: write f'{Path.home()}/...'"
+            problems.append(Problem(name, folder, wrong))
+        elif folder is not None and not re.fullmatch(r"[\w./@%+=,~-]+", folder):
             wrong = "is a path with spaces or signs that Parsl's scripts cannot take: use another folder"
             problems.append(Problem(name, folder, wrong))
     if settings.conda_version is not None and settings.conda_version not in facts.CONDA_VERSIONS:
@@ -390,6 +395,20 @@ def check_driver(driver, blocks, *, from_driver):
         ours, theirs = getattr(driver, name), getattr(blocks, name)
         if None not in (ours, theirs) and str(ours) != str(theirs):
             yield Problem(name, ours, f"differs from config.py, which has {theirs}", fatal=False)
+
+
+def lacking_in_driver(driver, text):
+    """Problems: what qsub asks for and the #PBS lines of a driver script do not say, and lines that are none."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            break
+        if re.match(r"#\s+PBS\s+-|#(pbs|Pbs)\s+-", line):
+            wrong = "is a comment to PBS, which would do without it: write #PBS"
+            yield Problem("directive", f"line {number}, {line.strip()!r}", wrong)
+    for name in ("account", "queue", "nodes_per_block", "walltime", "filesystems"):
+        if not getattr(driver, name):
+            wrong = "is nowhere in its #PBS lines: qsub must be told, or refuses the job"
+            yield Problem(name, "", wrong, fatal=False)
 
 
 def read_driver(text):

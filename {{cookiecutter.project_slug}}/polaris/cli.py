@@ -71,6 +71,11 @@ def main(inputs_file, inputs, outputs, task, summarize, argv=None):
     os.chdir(PROJECT)  # results, logs and the default input lie there, wherever this was called from
     config = importlib.import_module("config")
     inputs_file = _shown(given) if given else inputs_file
+    try:
+        problems.refuse_incomplete(config)
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        return REFUSED
     ensemble = Ensemble(inputs_file, inputs, outputs, task, longest_first=config.longest_first)
     try:
         mode = machine.choose_mode(args.mode)
@@ -154,7 +159,7 @@ def _check(config, mode, ensemble, jobs):
         ("Parsl", parsl),
         ("conda module", os.environ.get("CONDA_PREFIX") or "none loaded"),
         ("qsub", shutil.which("qsub") or "none: this is no login node"),
-        ("GPUs", _gpus()),
+        ("GPUs", machine.gpus_in_words()),
         ("run directory", run_dir),
         ("input", rows),
     ):
@@ -167,21 +172,6 @@ def _check(config, mode, ensemble, jobs):
     said = f"{fatal} to mend" if fatal else "nothing to mend"
     print(f"{said}, {_count(notes, 'note')}" if notes else said)
     return REFUSED if fatal else DONE
-
-
-def _gpus():
-    """The GPUs of this machine in words, and those of them that tasks in mode local may use."""
-    found = machine.gpus()
-    if not found:
-        return "none on this machine"
-    parts = sum(not gpu.index for gpu in found)
-    words = f"{len(found) - parts} x {found[0].name}"
-    words += f" in {_count(parts, 'part')} (MIG)" if parts else ""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        left = len(machine.visible_gpus())
-        words += f"; CUDA_VISIBLE_DEVICES={given} leaves {left or 'none: tasks here run on the CPU'}"
-    return words
 
 
 def _status(ensemble):
@@ -199,6 +189,8 @@ def _status(ensemble):
     print(f"mode {run['mode']}, process {run['pid']} on {run['host']}{job}, since {run['since']}")
     print(f"as of {time.strftime('%H:%M:%S', time.localtime(seen))}:", *run.get("lines", []), sep="\n")
     if not lives(file):
+        ensemble.plan()
+        print(f"results: done {ensemble.done}, left {ensemble.left} of {ensemble.total}")
         gone = "that process is gone: it was killed" if is_here(run) else "none: it, or its node, was killed"
         print(f"{gone}; run again to go on")
     return DONE

@@ -13,7 +13,16 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from . import values
-from .errors import FailedOnWorker, Refused, Stopped, kind_of, one_line, printable, root_of, stage_of
+from .errors import (
+    FailedOnWorker,
+    Refused,
+    Stopped,
+    kind_of,
+    one_line,
+    printable,
+    root_of,
+    stage_of,
+)
 from .lock import BEAT
 from .sources import key_of
 
@@ -100,10 +109,7 @@ class Engine:
         return self.problem is not None or self.ensemble.stopping is not None
 
     def _look(self, wait=True):
-        if time.monotonic() - self.looked > BEAT:  # it was suspended, or task() took long
-            self.ensemble.lock.check()
         self._record(wait)
-        self.looked = time.monotonic()
         if self.calls and self.calls.unrecorded and not self.told_unrecorded:
             self.told_unrecorded = True
             self.ensemble.log("unrecorded")
@@ -221,6 +227,9 @@ class Engine:
             flight = self.ended.get(wait, TICK)
         except queue.Empty:
             flight = None
+        if time.monotonic() - self.looked > BEAT:  # it was suspended, or task() took long
+            self.ensemble.lock.check()
+        self.looked = time.monotonic()
         while flight is not None:
             self._record_failed_tries()
             flight.left -= 1

@@ -243,6 +243,21 @@ def visible_gpus():
     return list(visible.items())
 
 
+def gpus_in_words():
+    """The GPUs of this machine, and how many of them CUDA_VISIBLE_DEVICES leaves to mode local."""
+    found = gpus()
+    if not found:
+        return "none on this machine"
+    parts = sum(not gpu.index for gpu in found)
+    words = f"{len(found) - parts} x {found[0].name}"
+    words += f" in {parts} part{'s' * (parts > 1)} (MIG)" if parts else ""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        left = len(visible_gpus())
+        words += f"; CUDA_VISIBLE_DEVICES={given} leaves {left or 'none: tasks here run on the CPU'}"
+    return words
+
+
 def local_workers(workers_per_gpu):
     """Settings of HighThroughputExecutor for this machine alone, and the worker_init that goes with them."""
     cores = os.cpu_count() or 1
@@ -254,7 +269,8 @@ def local_workers(workers_per_gpu):
         share = max(1, workers // len(gpus()))
         named = [str(int(name) * share) if name.isdigit() else name for name in visible]
         pinning["available_accelerators"] = [name for name in named for _ in range(workers_per_gpu)]
-    return pinning, f"{_this_environment()}; {threads(max(1, cores // workers))}"
+    on_cpu = "; export CUDA_VISIBLE_DEVICES=" if gpus() and not visible else ""
+    return pinning, f"{_this_environment()}; {threads(max(1, cores // workers))}{on_cpu}"
 
 
 def local_node(run_dir):
@@ -276,7 +292,9 @@ def problem_of_environment(mode, project):
     As a block does it: by its name, after activate.sh; in mode local beside the Python that runs this.
     """
     load = _this_environment() if mode == "local" else f"source {shlex.quote(f'{project}/activate.sh')}"
-    command = f"{load} || exit 1; exec process_worker_pool.py --help"
+    # The mpiexec of a package, MPICH's for one, does not know Polaris's nodes, nor its options.
+    pals = "" if mode == "local" else f"{_MPIEXEC}; "
+    command = f"{load} || exit 1; {pals}exec process_worker_pool.py --help"
     try:
         done = subprocess.run(
             ["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=120
@@ -287,6 +305,15 @@ def problem_of_environment(mode, project):
         return None
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return f"workers cannot be started: {said[-1] if said else f'status {done.returncode}'}"
+
+
+_MPIEXEC = """found=$(command -v mpiexec)
+for place in "$VIRTUAL_ENV" "$CONDA_PREFIX"; do
+    case $found in
+        "${place:-none}"/*) echo "mpiexec is $found, not that of PALS: uninstall what brought it" >&2
+            exit 1 ;;
+    esac
+done"""
 
 
 def lacks_worker_pool(ours):

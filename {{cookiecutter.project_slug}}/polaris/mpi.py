@@ -32,14 +32,15 @@ SETTLE = 0.05  # seconds for tasks that were handed out together to queue up in 
 class NodeLost(ManagerLost):
     """A node that a task had was lost; the task is run again, on other nodes."""
 
-    def __init__(self, hostname):
+    def __init__(self, hostname, said=""):
         super().__init__(b"", hostname)
+        self.said = said  # by mpiexec
 
     def __str__(self):
-        return f"node {self.hostname} does not answer"
+        return f"node {self.hostname} does not answer{': ' * bool(self.said)}{self.said}"
 
     def __reduce__(self):
-        return type(self), (self.hostname,)
+        return type(self), (self.hostname, self.said)
 
 
 class TooFewNodes(NodeLost):
@@ -136,9 +137,10 @@ def with_nodes(count, number, threads, function, args, kwargs):
         told, ran = timed(function, args, kwargs)
         if told[0] == "error":
             for node in nodes:
-                if not answers(node):
+                wrong = silence_of(node)
+                if wrong is not None:
                     _mark(node, ".dead").touch()
-                    raise NodeLost(node)
+                    raise NodeLost(node, wrong)
     return told, {**ran, "host": ";".join(nodes), "gpu": "", "worker": "", "cores": ""}
 
 
@@ -240,11 +242,20 @@ def _mark(node, suffix):
     return folder / f"{node}{suffix}"
 
 
-def answers(node):
-    """Whether a program can be started on a node."""
+def silence_of(node):
+    """What mpiexec says where no program can be started on a node; None where one can."""
     if "PBS_JOBID" not in os.environ:
-        return True
-    return machine.output("mpiexec", "-n", "1", "--hosts", node, "--cpu-bind", "none", "true") is not None
+        return None
+    command = ["mpiexec", "-n", "1", "--hosts", node, "--cpu-bind", "none", "true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (
+        None
+        if done.returncode == 0
+        else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+    )
 
 
 def run(command, timeout):

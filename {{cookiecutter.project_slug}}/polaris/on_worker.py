@@ -12,6 +12,7 @@ import pickle
 import socket
 import time
 import traceback
+from pathlib import Path
 
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors.errors import InvalidResourceSpecification
@@ -19,6 +20,8 @@ from parsl.serialize import deserialize, serialize
 
 from . import machine
 from .errors import FailedOnWorker
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 # What a program would raise every time: it is not tried again.
 SAME_EVERY_TIME = (
@@ -73,8 +76,12 @@ def guarded(function, args, kwargs):
 
 # --- how a task ended, on its way ----------------------------------------------------------------
 def outcome(function, args, kwargs):
-    """Call a function: ("result", bytes) or ("error", bytes or None, kind, text, trace, again)."""
+    """Call a function: ("result", bytes) or ("error", bytes or None, kind, text, trace, again).
+
+    In the project's folder, wherever a task before it went by os.chdir.
+    """
     try:
+        os.chdir(PROJECT)
         result = function(*args, **kwargs)
         if not isinstance(result, RemoteExceptionWrapper):
             return "result", _packed(result)

@@ -4,8 +4,10 @@ The rules about values are in checks.py; here is where each value comes from, an
 """
 
 import contextlib
+import difflib
 import os
 import re
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -79,15 +81,22 @@ def _of_files(every_file):
 def _of_driver(settings, jobs, inside, more):
     """Those of driver.pbs, for the qsub that follows."""
     try:
-        driver, numbers = checks.read_driver((PROJECT / "driver.pbs").read_text(encoding="utf-8"))
+        text = (PROJECT / "driver.pbs").read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return [(False, f"driver.pbs: {error.strerror}: nothing of it is checked")]
+    driver, numbers = checks.read_driver(text)
     ours = ("workers_per_gpu", "rows_per_task")  # checked in config.py
     job = driver._replace(jobs=jobs, nodes_per_task=settings.nodes_per_task, margin=settings.margin)
     job = job._replace(**{name: getattr(settings, name) for name in ours}, **more)
-    found = [p for p in checks.check(job, submitting=inside or jobs is not None) if p.name not in ours]
+    submitting = inside or jobs is not None or shutil.which("qsub") is not None
+    found = [p for p in checks.check(job, submitting=submitting) if p.name not in ours]
     found += checks.check_driver(driver, settings, from_driver=False)
     lines = []
+    for p in checks.lacking_in_driver(driver, text):
+        what = p.given or NAMES[p.name]
+        lines.append(
+            (p.fatal, f"driver.pbs{' ' if p.given else ': '}{what}{':' if p.given else ''} {p.wrong}")
+        )
     for p in found:
         where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
         lines.append((p.fatal, f"{where}{NAMES.get(p.name, p.name)} {p.given}: {_said(p)}"))
@@ -131,7 +140,23 @@ def parsl_config(config, mode):
     if not isinstance(made.executors[0], Recording):
         wrong = "run.py needs one that records where tasks run"
         raise Refused(f"{where} {named[0]}: {wrong}: take Executor, as it was, {instead}")
+    label = made.executors[0].label
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", label):
+        wrong = "has signs that Parsl's scripts cannot take: letters, digits, '-', '_' and '.' are fine"
+        raise Refused(f"{in_config('def fresh_config')}: label={label!r} {wrong}")
     return made
+
+
+def refuse_incomplete(config):
+    """Refused where config.py lacks an option, with the misspelt one that may be meant."""
+    lines = []
+    for name in (*options_of(config), "run_dir", "longest_first"):
+        if not hasattr(config, name):
+            close = difflib.get_close_matches(name, [n for n in vars(config) if not n.startswith("_")], 1)
+            meant = f"; is {close[0]} meant for it? It is no option" if close else ""
+            lines.append(f"config.py: the option {name} is missing{meant}")
+    if lines:
+        raise Refused("\n".join(lines))
 
 
 def place_of(error, trace):

@@ -22,7 +22,18 @@ except ModuleNotFoundError as error:
 
 from . import tables
 from .ensemble import REASON, in_words, note_ends
-from .record import COMPUTING, DONE, FAILED, LOST, PARTS, UNFINISHED, lane_name, like, natural, read
+from .record import (
+    COMPUTING,
+    DONE,
+    FAILED,
+    LOST,
+    PARTS,
+    UNFINISHED,
+    lane_name,
+    like,
+    natural,
+    read,
+)
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
