@@ -169,7 +169,7 @@ def test_a_slug_that_is_no_name_is_mended_to_one(tmp_path):
         [tool("cookiecutter"), str(ROOT), "--no-input", "create_venv=no", "project_slug=my sweep"], tmp_path,
         env=user_env(tmp_path),
     )  # fmt: skip
-    assert "project_slug=my sweep:" in refused.stdout and "project_dir" not in refused.stdout
+    assert "project_slug=my sweep:" in refused.stdout and "project_dir=" not in refused.stdout
     assert " project_slug=my-sweep " in refused.stdout and "another/folder" not in refused.stdout
 
 

@@ -199,7 +199,7 @@ def test_mode_local_uses_the_gpus_that_cuda_visible_devices_leaves(polaris, pbs,
     assert {row["gpu"] for row in results(project)} == expected
     workers = len(used) * int(each) if used != [""] else min(4, os.cpu_count())
     assert f"{workers} worker{'s' * (workers > 1)} on this machine" in done.stdout
-    assert (f"machine (GPUs: 4 x NVIDIA A100-SXM4-40GB" in done.stdout) == (given is not None)
+    assert ("machine (GPUs: 4 x NVIDIA A100-SXM4-40GB" in done.stdout) == (given is not None)
     said = re.search(r"^GPUs: +4 x NVIDIA A100-SXM4-40GB(.*)$", done.stdout, re.MULTILINE)[1]
     assert ("CUDA_VISIBLE_DEVICES=" in said) == (given is not None) and ("2 parts (MIG)" in said) == mig
     assert ("none: tasks here run on the CPU" in said) == (used == [""])

@@ -398,7 +398,7 @@ def check_driver(driver, blocks, *, from_driver):
 
 
 def lacking_in_driver(driver, text):
-    """Problems: what qsub asks for and the #PBS lines of a driver script do not say, and lines that are none."""
+    """Problems: what qsub asks for and no #PBS line of a driver script says, and lines that are none."""
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):
             break
