@@ -198,7 +198,8 @@ def test_modes_where_they_cannot_work(project):
         (HEADER + '1.8,"16,100,1\n', "line 2: unexpected end of data"),
         (HEADER, "no rows"),
         ("", "line 1: column temperature is missing"),
-        (HEADER.encode() + b"1.8,\xff,100,1\n", "not UTF-8 text"),
+        (HEADER.encode() + b"1.8,\xff,100,1\n", "line 2: not UTF-8 text"),
+        (HEADER.encode() + b"1.8,16,100,1\n1.9,16,100,1\n2.0,\xe9,100,1\n", "line 4: not UTF-8 text"),
     ],
 )
 def test_malformed_input_names_file_line_and_column(project, text, said):

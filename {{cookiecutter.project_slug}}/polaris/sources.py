@@ -85,7 +85,18 @@ def read_rows(path, columns, problems=None, copy=None):
         except csv.Error as error:
             problem(f"{path} line {reader.line_num}: {error}")
         except UnicodeDecodeError as error:
-            problem(f"{path} line {reader.line_num + 1}: not UTF-8 text: {error.reason}")
+            problem(f"{path} line {_first_line_of_no_text(file.buffer)}: not UTF-8 text: {error.reason}")
+
+
+def _first_line_of_no_text(file):
+    """The number of the first line that is no UTF-8; the reader is blocks ahead of its own count."""
+    file.seek(0)
+    for number, line in enumerate(file, 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            return number
+    return "?"
 
 
 def unused_columns(path, columns):
