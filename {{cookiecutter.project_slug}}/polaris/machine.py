@@ -250,7 +250,7 @@ def gpus_in_words():
         return "none on this machine"
     parts = sum(not gpu.index for gpu in found)
     words = f"{len(found) - parts} x {found[0].name}"
-    words += f" in {parts} part{'s' * (parts > 1)} (MIG)" if parts else ""
+    words += f" with {parts} part{'s' * (parts > 1)} (MIG)" if parts else ""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         left = len(visible_gpus())
