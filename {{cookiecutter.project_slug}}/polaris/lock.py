@@ -136,12 +136,13 @@ class Lock:
 
 def gives_a_sign(file: Path, seconds: float) -> bool:
     """Whether the run of a lock file gives a sign of life within so many seconds from now."""
-    seen = os.stat(file).st_mtime_ns
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        time.sleep(0.5)
-        if os.stat(file).st_mtime_ns != seen:
-            return True
+    with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+        seen = os.stat(file).st_mtime_ns
+        while time.monotonic() < deadline:
+            time.sleep(0.5)
+            if os.stat(file).st_mtime_ns != seen:
+                return True
     return False
 
 
@@ -152,8 +153,9 @@ def lives(file: Path) -> bool:
         return False
     if is_here(run):
         return is_run(run["pid"])
-    if 0 <= time.time() - os.stat(file).st_mtime < 60:
-        return True
+    with contextlib.suppress(FileNotFoundError):
+        if 0 <= time.time() - os.stat(file).st_mtime < 60:
+            return True
     print(f"a run on {run['host']} holds {file.parent}: looking for a sign of life", flush=True)
     return gives_a_sign(file, 1.5 * BEAT)
 
