@@ -14,7 +14,7 @@ BOTH = """
     polaris/__init__.py polaris/blocks.py polaris/calls.py polaris/checks.py polaris/cli.py polaris/engine.py
     polaris/ensemble.py polaris/errors.py polaris/facts.py polaris/gpu_affinity.sh polaris/groups.py
     polaris/here.py polaris/interchange.py polaris/local_environment.sh polaris/lock.py polaris/machine.py
-    polaris/memo.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py polaris/problems.py polaris/record.py
+    polaris/memo.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py polaris/parsl_inside.py polaris/problems.py polaris/record.py
     polaris/report.py
     polaris/sources.py polaris/start_workers.sh polaris/tables.py polaris/values.py polaris/views.py
 """.split()

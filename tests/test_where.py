@@ -551,3 +551,32 @@ def test_the_report_ends_a_returned_block_when_pbs_does(polaris, tmp_path):
     assert abs(end - block["obittime"]) < 1.1
     shown = time.strftime("%H:%M:%S", time.localtime(end))
     assert shown in (project / "results" / "report.html").read_text()
+
+
+# --- another Parsl -------------------------------------------------------------------------------
+def test_all_that_is_used_of_parsls_inside_is_there(project):
+    """With the Parsl that requirements.txt names, and with a newer one in the scheduled run of the tests."""
+    done = user(project, "python -c 'from polaris import parsl_inside; print(parsl_inside.gone())'")
+    assert done.stdout == "[]\n"
+
+
+def test_a_parsl_that_lacks_what_is_used_of_it_starts_nothing(polaris, pbs, tmp_path):
+    """As after `pip install -U parsl`: the names that are gone are told, and the mend."""
+    project = polaris()
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer" / "sitecustomize.py").write_text(
+        "import importlib.metadata as m\nreal = m.version\n"
+        "m.version = lambda name: '2027.01.05' if name == 'parsl' else real(name)\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path / "newer")}
+    sweep(project, 2)
+    assert user(project, "python run.py --check", pbs, **env).returncode == 0, "a newer one that has all"
+    edit(project, "polaris/parsl_inside.py", "_hold_manager ", "_hold_the_manager ")
+    for command in ("--check", "--mode local", "--mode blocks", "--dry-run"):
+        done = user(project, f"python run.py {command}", pbs, **env)
+        assert done.returncode == 2 and "Traceback" not in done.stdout
+        said = "Parsl 2027.01.05 lacks parsl.executors.high_throughput.executor:HighThroughputExecutor._hold_the_manager; "
+        assert (
+            f"{said}this project was tested with 2026.10.26: bash setup_env.sh installs it" in done.stdout
+        ), done.stdout
+    assert pbs.submissions == [] and not (project / "results" / "results.csv").exists()

@@ -141,8 +141,8 @@ def _check(config, mode, ensemble, jobs):
         wrong.append((True, f"{place} = {str(run_dir)!r}: {folder} cannot be written to"))
     try:
         parsl = importlib.metadata.version("parsl")
-        if tuple(map(int, parsl.split(".")[:3])) < facts.PARSL_AT_LEAST:
-            needed = ".".join(map(str, facts.PARSL_AT_LEAST))
+        if tuple(map(int, parsl.split(".")[:3])) < facts.PARSL_TESTED:
+            needed = ".".join(map(str, facts.PARSL_TESTED))
             wrong.append((True, f"Parsl {parsl} is older than {needed}: bash setup_env.sh"))
     except importlib.metadata.PackageNotFoundError:
         parsl = "none"

@@ -122,7 +122,7 @@ NOT_ON_POLARIS = {"grand": "grand is retired", "flare": "flare is Aurora's"}
 ACCOUNT = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(::[A-Za-z0-9][A-Za-z0-9_-]{0,63})?"  # project::sub-allocation
 CONDA_VERSIONS = ("default", "2025-09-25", "2025-09-28", "2026-10-09")  # in October 2026; older ones are gone
 CONDA_DEFAULT = "2025-09-25"
-PARSL_AT_LEAST = (2026, 10, 26)  # older ones lack or misread settings that config.py makes
+PARSL_TESTED = (2026, 10, 26)  # older ones lack or misread settings that config.py makes
 LOGIN_INTERFACE = "bond0"  # reached from compute nodes, on login and compute nodes alike
 
 

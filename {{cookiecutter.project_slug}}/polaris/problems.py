@@ -5,6 +5,7 @@ The rules about values are in checks.py; here is where each value comes from, an
 
 import contextlib
 import difflib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import checks, machine
+from . import checks, facts, machine, parsl_inside
 from .errors import Refused
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -125,6 +126,7 @@ def of_a_start(config, mode):
 
 def parsl_config(config, mode):
     """What config.py makes for Parsl; Refused where run.py could not watch over it."""
+    refuse_unknown_parsl()
     try:
         made = config.fresh_config(mode)
     except OSError as error:
@@ -145,6 +147,17 @@ def parsl_config(config, mode):
         wrong = "has signs that Parsl's scripts cannot take: letters, digits, '-', '_' and '.' are fine"
         raise Refused(f"{in_config('def fresh_config')}: label={label!r} {wrong}")
     return made
+
+
+def refuse_unknown_parsl():
+    """Refused where another Parsl than the one that was tested lacks what is used of its inside."""
+    version = importlib.metadata.version("parsl")
+    if version == ".".join(map(str, facts.PARSL_TESTED)):
+        return
+    missing = parsl_inside.gone()
+    if missing:
+        tested = f"this project was tested with {'.'.join(map(str, facts.PARSL_TESTED))}"
+        raise Refused(f"Parsl {version} lacks {', '.join(missing)}; {tested}: bash setup_env.sh installs it")
 
 
 def refuse_incomplete(config):
