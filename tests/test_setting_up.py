@@ -159,6 +159,8 @@ def test_a_moved_project_says_so_and_setup_mends_it(bake, tmp_path):
     moved = project.rename(project.with_name("moved"))
     said = bash("source activate.sh", moved, env=env).stdout
     assert "the project was moved" in said and f"bash {moved}/setup_env.sh" in said
+    left = bash('source activate.sh 2>/dev/null; echo "${VIRTUAL_ENV:-none}"', moved, env=env).stdout
+    assert left == "none\n", "the other project's environment is not left on"
     bash("bash setup_env.sh", moved, env=env)
     assert bash("source activate.sh && echo good", moved, env=env).stdout == "good\n"
 

@@ -346,6 +346,23 @@ def test_apps_may_lie_in_any_module_of_the_project(project, where):
     assert "moved.py is new" in moved.stdout and f"{where} is gone" in moved.stdout, moved.stdout
 
 
+def test_an_edit_is_noticed_of_what_an_app_imports_itself_and_of_the_program_it_names(project):
+    inside = WORKS.replace(
+        "    return", "    import physics, models.gpu as gpu\n    name = 'program.py'\n    return"
+    )
+    program(project, inside, TABLE, '{"x": int}')
+    (project / "models").mkdir()
+    files = ["models/gpu.py", "physics.py", "program.py"]
+    for file in files:
+        (project / file).write_text("import json\n")
+    assert user(project, "python run.py --mode local").returncode == 0
+    for file in files:
+        with open(project / file, "a") as text:
+            text.write("SCALE = 5\n")
+        said = user(project, "python run.py --mode local").stdout
+        assert f"{file} was edited since: the 8 results so far are kept" in said, said
+
+
 @pytest.mark.parametrize(
     "in_run, in_apps, call, said",
     [
@@ -404,6 +421,8 @@ def test_another_label_of_the_executor_is_fine(project):
         ("config.py", "retries = 2", "retires = 2", "config.py: the option retries is missing; is retires meant for it?"),
         ("config.py", 'run_dir = project_dir / "runinfo"', 'run_dir = "~/runs"', "run_dir = '~/runs': is a folder of the name ~ in the project"),
         ("config.py", 'label="htex"', 'label="my gpus"', "label='my gpus' has signs that Parsl's scripts cannot take"),
+        ("driver.pbs", "system=polaris", "system=polars", "driver.pbs line 5, system=polars: is no system here, and the job would wait for ever: system=polaris"),
+        ("driver.pbs", "-l walltime", "-l waltime", "driver.pbs line 7, -l waltime: is no resource: is walltime meant?"),
         ("driver.pbs", "#PBS -l select", "# PBS -l select", "driver.pbs line 5, '# PBS -l select=2:system=polaris': is a comment to PBS"),
     ],
 )  # fmt: skip
@@ -439,6 +458,18 @@ def test_an_mpiexec_that_is_not_that_of_pals_is_said(polaris, pbs, tmp_path):
         check.stdout
     )
     assert user(project, "python run.py --check --mode local", pbs).returncode == 0
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job, 60)["Exit_status"] == 2 and "not that of PALS" in log_of(project, job)
+
+
+def test_what_a_task_prints_is_kept(polaris, pbs):
+    project = polaris(nodes="1")
+    prints = "from parsl import python_app\n\n@python_app\ndef work(x):\n    print('row', x)\n    return {'value': x}\n"
+    program(project, prints, TABLE, '{"x": int}')
+    job = user(project, "qsub driver.pbs", pbs).stdout.strip()
+    assert pbs.wait(job, 60)["Exit_status"] == 0, log_of(project, job)
+    said = "".join(path.read_text() for path in project.glob("runinfo/*/submit_scripts/*"))
+    assert sorted(re.findall(r"^row \d", said, re.MULTILINE)) == [f"row {x}" for x in range(1, 9)], said
 
 
 def test_check_tries_what_config_py_makes_for_parsl(polaris, pbs):

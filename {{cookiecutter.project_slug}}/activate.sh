@@ -71,6 +71,7 @@ polaris_activate() {
     builtin source "$venv/bin/activate" || return 1
     if ! [ "$VIRTUAL_ENV" -ef "$venv" ]; then
         echo "activate.sh: the project was moved, its environment is of $VIRTUAL_ENV: bash $project/setup_env.sh" >&2
+        deactivate
         return 1
     fi
     # It is what it says: nothing of ~/.local is in it, and what you install goes into it.

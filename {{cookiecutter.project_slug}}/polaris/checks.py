@@ -6,6 +6,7 @@ of `driver.pbs`, since both are edited afterwards.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import facts, machine
+
+RESOURCES = ("select", "place", "walltime", "filesystems")  # of a job, that this project asks for
 
 
 class Settings(NamedTuple):
@@ -405,10 +408,24 @@ def lacking_in_driver(driver, text):
         if re.match(r"#\s+PBS\s+-|#(pbs|Pbs)\s+-", line):
             wrong = "is a comment to PBS, which would do without it: write #PBS"
             yield Problem("directive", f"line {number}, {line.strip()!r}", wrong)
+        for given in re.findall(r"-l\s*(\S+)", line) if line.startswith("#PBS") else ():
+            yield from _resources(number, given)
     for name in ("account", "queue", "nodes_per_block", "walltime", "filesystems"):
         if not getattr(driver, name):
             wrong = "is nowhere in its #PBS lines: qsub must be told, or refuses the job"
             yield Problem(name, "", wrong, fatal=False)
+
+
+def _resources(number, given):
+    """Problems of one -l of a driver script: a misspelt name, or nodes of another system."""
+    for name, _, value in (part.partition("=") for part in given.split(",")):
+        meant = difflib.get_close_matches(name, RESOURCES, 1, 0.75)
+        if meant and name not in RESOURCES:
+            yield Problem("directive", f"line {number}, -l {name}", f"is no resource: is {meant[0]} meant?")
+        system = re.search(r"\bsystem=([^:+]*)", value) if name == "select" else None
+        if system and system[1] != "polaris":
+            wrong = "is no system here, and the job would wait for ever: system=polaris"
+            yield Problem("directive", f"line {number}, system={system[1]}", wrong)
 
 
 def read_driver(text):

@@ -1,6 +1,7 @@
 """The command line of run.py: run the ensemble, check the settings, show what would be submitted."""
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import importlib
@@ -256,15 +257,33 @@ def _run(config, mode, ensemble, summarize):
 
 
 def _users_code():
-    """{path: digest} of the modules of the project that run.py has imported: its apps, and what they use."""
-    found = {}
+    """{path: digest} of the user's code: modules of the project that run.py imports, and what these use."""
+    found, files = {}, []
     for name, module in list(sys.modules.items()):
-        with contextlib.suppress(AttributeError, OSError, TypeError, ValueError):  # no file, or none of here
-            path = Path(module.__file__)
+        if name not in ("__main__", "config"):
+            files.append(getattr(module, "__file__", None))
+    while files:
+        with contextlib.suppress(OSError, SyntaxError, TypeError, ValueError):  # no file, or none of here
+            path = Path(files.pop())
             near = path.resolve().relative_to(PROJECT)
-            if name not in ("__main__", "config") and near.parts[0] not in ("polaris", ".venv"):
-                found[str(near)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            if near.parts[0] not in ("polaris", ".venv") and str(near) not in found:
+                text = path.read_bytes()
+                found[str(near)] = hashlib.sha256(text).hexdigest()
+                files += _named_in(text)
     return found
+
+
+def _named_in(code):
+    """Files that a module imports, within its functions too, or names, such as the program of ranks."""
+    for node in ast.walk(ast.parse(code)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            place = PROJECT / name.replace(".", "/")
+            yield from (place.with_suffix(".py"), place / "__init__.py")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(".py"):
+            yield PROJECT / node.value
 
 
 def _run_what_is_missing(config, mode, ensemble, lines):

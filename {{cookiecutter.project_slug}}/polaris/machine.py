@@ -292,9 +292,7 @@ def problem_of_environment(mode, project):
     As a block does it: by its name, after activate.sh; in mode local beside the Python that runs this.
     """
     load = _this_environment() if mode == "local" else f"source {shlex.quote(f'{project}/activate.sh')}"
-    # The mpiexec of a package, MPICH's for one, does not know Polaris's nodes, nor its options.
-    pals = "" if mode == "local" else f"{_MPIEXEC}; "
-    command = f"{load} || exit 1; {pals}exec process_worker_pool.py --help"
+    command = f"{load} || exit 1; exec process_worker_pool.py --help"
     try:
         done = subprocess.run(
             ["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=120
@@ -307,13 +305,20 @@ def problem_of_environment(mode, project):
     return f"workers cannot be started: {said[-1] if said else f'status {done.returncode}'}"
 
 
-_MPIEXEC = """found=$(command -v mpiexec)
-for place in "$VIRTUAL_ENV" "$CONDA_PREFIX"; do
-    case $found in
-        "${place:-none}"/*) echo "mpiexec is $found, not that of PALS: uninstall what brought it" >&2
-            exit 1 ;;
-    esac
-done"""
+def foreign_mpiexec():
+    """The mpiexec of a package of this environment, which knows no nodes, nor PALS's options; or None."""
+    found = shutil.which("mpiexec", path=_path_of_tasks())
+    places = [place for place in (sys.prefix, os.environ.get("CONDA_PREFIX")) if place]
+    return found if found and any(Path(found).is_relative_to(place) for place in places) else None
+
+
+def has_mpiexec():
+    """Whether there is one that could start ranks on this machine."""
+    return shutil.which("mpiexec", path=_path_of_tasks()) is not None
+
+
+def _path_of_tasks():
+    return os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 
 
 def lacks_worker_pool(ours):
@@ -322,7 +327,7 @@ def lacks_worker_pool(ours):
     ours: whether this Python is of the project's environment: then that program must be, too.
     """
     folder = Path(sys.executable).parent
-    places = str(folder) if ours else os.pathsep.join([str(folder), *os.get_exec_path()])
+    places = str(folder) if ours else _path_of_tasks()
     return None if shutil.which("process_worker_pool.py", path=places) else folder
 
 

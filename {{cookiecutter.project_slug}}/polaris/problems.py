@@ -41,7 +41,7 @@ def found(config, mode, every_file=False, jobs=None, **more):
     settings = _settings(config, **more)
     inside = "PBS_JOBID" in os.environ
     of_job = machine.settings_of_job() if inside and "PBS_NODEFILE" in os.environ else {}
-    lines = _of_files(every_file)
+    lines = _of_files(every_file) + _of_mpiexec(config, mode)
     if mode == "job" and of_job:
         # Its nodes, walltime, queue and account are those that qsub was told, whatever the files say.
         job = settings._replace(**of_job, max_blocks=None)
@@ -210,6 +210,18 @@ def is_mpi(config):
 def options_of(config):
     """The names of the options in config.py that are checked."""
     return (*OPTIONS, *(OF_MPI if is_mpi(config) else OF_GPU))
+
+
+def _of_mpiexec(config, mode):
+    """Whether what starts workers, or ranks, on the nodes is there, and the right one."""
+    foreign = None if mode == "local" else machine.foreign_mpiexec()
+    if foreign:
+        return [
+            (True, f"mpiexec is {foreign}, not that of PALS: uninstall what brought it (MPICH, Open MPI)")
+        ]
+    if mode == "local" and is_mpi(config) and not machine.has_mpiexec():
+        return [(True, "there is no mpiexec on this machine, which starts the ranks: bash setup_env.sh")]
+    return []
 
 
 def is_ours():
