@@ -1,6 +1,6 @@
 """What is wrong with the answers, by the project's own checks, and the command that asks again with the mends.
 
-No hook, but imported by both: by pre_gen from the template, before anything is written.
+No hook: pre_gen imports it from the template, before anything is written.
 """
 
 import os
@@ -14,23 +14,20 @@ QUESTIONS = {"nodes_per_block": "nodes"}  # where config.py has another name for
 
 
 def problems(answers, project, checks):
-    """(lines that refuse, lines that are only said, {question: value that would do})."""
+    """(lines that refuse, {question: value that would do})."""
     same = ("project_slug", "account", "queue", "walltime", "filesystems", "conda_version", "workers_per_gpu")
     given = {name: answers[name] for name in same}
     # A slug that is no name is said as such: the folder it is in may well be one.
     good = re.fullmatch(r"[A-Za-z0-9_-]+", answers["project_slug"])
     folder = str(project if good else project.parent / "project")
     settings = checks.Settings(**given, nodes_per_block=answers["nodes"], project_dir=folder)
-    fatal, notes, mends = [], [], {}
+    lines, mends = [], {}
     for problem in checks.check(settings):
-        name = QUESTIONS.get(problem.name, problem.name)
-        line = f"{name}={problem.given}: {problem.wrong}"
         if problem.fatal:
-            fatal.append(line)
+            name = QUESTIONS.get(problem.name, problem.name)
+            lines.append(f"{name}={problem.given}: {problem.wrong}")
             mends.setdefault(name, problem.mend or "...")
-        elif name != "account":  # the placeholder: decided later, and said at the end
-            notes.append(line)
-    return fatal, notes, mends
+    return lines, mends
 
 
 def again(answers, defaults, mends):
@@ -38,8 +35,6 @@ def again(answers, defaults, mends):
     template = answers.get("_template", ".")
     beside = os.path.join(os.path.dirname(sys.executable), "cookiecutter")
     command = ["cookiecutter" if shutil.which("cookiecutter") else beside, template]
-    if "_output_dir" not in answers:
-        return shlex.join(["cruft", "create", template])
     if answers.get("_checkout"):
         command += ["--checkout", answers["_checkout"]]
     if mends.pop("project_dir", None):

@@ -49,7 +49,7 @@ if (template / "hooks" / "answers.py").exists():
     from answers import problems as of_meaning
     from polaris import checks
 
-    lines, _, mends = of_meaning(answers, Path.cwd(), checks)
+    lines, mends = of_meaning(answers, Path.cwd(), checks)
     if lines:
         command = again(answers, given, mends)
         print("The answers do not fit Polaris, and nothing was written:", *lines, sep="\n  ", file=sys.stderr)

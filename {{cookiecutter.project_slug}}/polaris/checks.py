@@ -402,9 +402,7 @@ def check_driver(driver, blocks, *, from_driver):
 
 def lacking_in_driver(driver, text):
     """Problems: what qsub asks for and no #PBS line of a driver script says, and lines that are none."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("#"):
-            break
+    for number, line in _head_of(text):
         if re.match(r"#\s+PBS\s+-|#(pbs|Pbs)\s+-", line):
             wrong = "is a comment to PBS, which would do without it: write #PBS"
             yield Problem("directive", f"line {number}, {line.strip()!r}", wrong)
@@ -414,6 +412,14 @@ def lacking_in_driver(driver, text):
         if not getattr(driver, name):
             wrong = "is nowhere in its #PBS lines: qsub must be told, or refuses the job"
             yield Problem(name, "", wrong, fatal=False)
+
+
+def _head_of(text):
+    """Yield (number, line) of a script up to its first command, where PBS stops too."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            return
+        yield number, line
 
 
 def _resources(number, given):
@@ -431,9 +437,7 @@ def _resources(number, given):
 def read_driver(text):
     """The Settings in the #PBS lines of a driver script, and each one's line number."""
     found, lines = {}, {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("#"):
-            break  # PBS stops at the first command too
+    for number, line in _head_of(text):
         for option, value in re.findall(r"-([Aql])\s*(\S+)", line) if line.startswith("#PBS") else ():
             pairs = {"A": [("account", value)], "q": [("queue", value)]}.get(option)
             for name, given in pairs or [part.partition("=")[::2] for part in value.split(",")]:

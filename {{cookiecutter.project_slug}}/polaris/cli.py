@@ -290,11 +290,10 @@ def _run_what_is_missing(config, mode, ensemble, lines):
     """Load Parsl, run the missing tasks on it, and leave no block behind."""
     import parsl
 
-    left = ensemble.lock.left
-
     from .blocks import Blocks, clear_up, losses
     from .calls import Calls
 
+    left = ensemble.lock.left
     if left and left["mode"] is None:
         lines.append(
             f"{ensemble.lock.file} could not be read, a crash left it so: what that run had in PBS, if "

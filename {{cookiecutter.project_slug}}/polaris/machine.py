@@ -53,6 +53,16 @@ def output(*command, whole=True):
     return done.stdout if done.returncode == 0 or not whole else None
 
 
+def complaint(command, timeout):
+    """The last line of what a command complains of; None where it succeeds. timeout: seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return None if done.returncode == 0 else (said or [f"status {done.returncode}"])[-1]
+
+
 def pbs_time(text):
     """ "Tue Nov 24 00:49:36 2026" -> seconds since the epoch."""
     return time.mktime(time.strptime(text, "%a %b %d %H:%M:%S %Y"))
@@ -211,6 +221,7 @@ class Gpu(NamedTuple):
     name: str
 
 
+@functools.lru_cache
 def gpus():
     """[Gpu] of this machine, by `nvidia-smi -L`; behind one that is divided (MIG) come its parts."""
     said = output("nvidia-smi", "-L") or ""
@@ -219,7 +230,7 @@ def gpus():
 
 
 def visible_gpus():
-    """[(how CUDA_VISIBLE_DEVICES names it, its name)] of the devices that tasks on this machine may use.
+    """[how CUDA_VISIBLE_DEVICES names it] of the devices that tasks on this machine may use.
 
     Where that variable is set, those that it leaves, read as CUDA does: by index, by the first letters of a
     UUID, and none from the first on that does not exist (CUDA programming guide, environment variables).
@@ -230,8 +241,8 @@ def visible_gpus():
         # A GPU that is followed by its parts is used by these alone.
         next_one = [*found[1:], Gpu("none", "", "")]
         whole = [gpu for i, gpu in enumerate(found) if not gpu.index or next_one[i].index]
-        return [(gpu.uuid if divided else gpu.index, gpu.name) for gpu in whole]
-    visible = {}
+        return [gpu.uuid if divided else gpu.index for gpu in whole]
+    visible = []
     for word in map(str.strip, given.split(",")):
         # An older name of a part is MIG-GPU-<UUID of the GPU>/<instance>/<instance>.
         start = word.removeprefix("MIG-").partition("/")[0] if word.startswith("MIG-GPU-") else word
@@ -239,8 +250,8 @@ def visible_gpus():
         named = [gpu for gpu in found if word == gpu.index or (by_uuid and gpu.uuid.startswith(start))]
         if len(named) != 1 or word in visible:
             break
-        visible[word] = named[0].name
-    return list(visible.items())
+        visible.append(word)
+    return visible
 
 
 def gpus_in_words():
@@ -261,7 +272,7 @@ def gpus_in_words():
 def local_workers(workers_per_gpu):
     """Settings of HighThroughputExecutor for this machine alone, and the worker_init that goes with them."""
     cores = os.cpu_count() or 1
-    visible = [name for name, _ in visible_gpus()]
+    visible = visible_gpus()
     workers = len(visible) * workers_per_gpu or min(4, cores)
     pinning = {"max_workers_per_node": workers, "cores_per_worker": cores / workers}
     if visible:
@@ -292,17 +303,8 @@ def problem_of_environment(mode, project):
     As a block does it: by its name, after activate.sh; in mode local beside the Python that runs this.
     """
     load = _this_environment() if mode == "local" else f"source {shlex.quote(f'{project}/activate.sh')}"
-    command = f"{load} || exit 1; exec process_worker_pool.py --help"
-    try:
-        done = subprocess.run(
-            ["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=120
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"workers cannot be started: {error}"
-    if done.returncode == 0:
-        return None
-    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return f"workers cannot be started: {said[-1] if said else f'status {done.returncode}'}"
+    wrong = complaint(["bash", "-c", f"{load} || exit 1; exec process_worker_pool.py --help"], 120)
+    return wrong and f"workers cannot be started: {wrong}"
 
 
 def foreign_mpiexec():

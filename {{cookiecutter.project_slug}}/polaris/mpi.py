@@ -246,16 +246,7 @@ def silence_of(node):
     """What mpiexec says where no program can be started on a node; None where one can."""
     if "PBS_JOBID" not in os.environ:
         return None
-    command = ["mpiexec", "-n", "1", "--hosts", node, "--cpu-bind", "none", "true"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return (
-        None
-        if done.returncode == 0
-        else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-    )
+    return machine.complaint(["mpiexec", "-n", "1", "--hosts", node, "--cpu-bind", "none", "true"], 30)
 
 
 def run(command, timeout):
