@@ -333,8 +333,12 @@ class Ensemble:
             return None
         words = []
         for path in sorted({*before, *code}):
-            if before.get(path) != code.get(path):
-                words.append(f"{path} {'is new' if path not in before else _gone_or_edited(path, code)}")
+            if path not in before:
+                words.append(f"{path} is new")
+            elif path not in code:
+                words.append(f"{path} is gone")
+            elif before[path] != code[path]:
+                words.append(f"{path} was edited since")
         return ", ".join(words)
 
     def stop(self, why):
@@ -422,10 +426,6 @@ def in_words(seconds):
         return f"{seconds} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _gone_or_edited(path, code):
-    return "was edited since" if path in code else "is gone"
 
 
 class Clock:

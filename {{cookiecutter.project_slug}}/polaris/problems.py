@@ -45,12 +45,12 @@ def found(config, mode, every_file=False, jobs=None, **more):
     if mode == "job" and of_job:
         # Its nodes, walltime, queue and account are those that qsub was told, whatever the files say.
         job = settings._replace(**of_job, max_blocks=None)
-        found = checks.check(job, submitting=True, typed=True, running=True)
-        lines += [(p.fatal, f"{_in_job(p, of_job)}: {_said(p)}") for p in found]
+        wrong = checks.check(job, submitting=True, typed=True, running=True)
+        lines += [(p.fatal, f"{_in_job(p, of_job)}: {_said(p)}") for p in wrong]
         if not every_file:
             return lines
-    found = checks.check(settings, submitting=mode == "blocks", typed=True)
-    lines += [(p.fatal, f"{in_config(p.name)} = {p.given!r}: {_said(p)}") for p in found]
+    wrong = checks.check(settings, submitting=mode == "blocks", typed=True)
+    lines += [(p.fatal, f"{in_config(p.name)} = {p.given!r}: {_said(p)}") for p in wrong]
     if every_file:
         lines += _of_driver(settings, jobs, inside, more)
     if inside and mode == "blocks":
@@ -94,10 +94,8 @@ def _of_driver(settings, jobs, inside, more):
     found += checks.check_driver(driver, settings, from_driver=False)
     lines = []
     for p in checks.lacking_in_driver(driver, text):
-        what = p.given or NAMES[p.name]
-        lines.append(
-            (p.fatal, f"driver.pbs{' ' if p.given else ': '}{what}{':' if p.given else ''} {p.wrong}")
-        )
+        what = f"driver.pbs {p.given}:" if p.given else f"driver.pbs: {NAMES[p.name]}"
+        lines.append((p.fatal, f"{what} {p.wrong}"))
     for p in found:
         where = f"driver.pbs line {numbers[p.name]}: " if p.name in numbers else "driver.pbs: "
         lines.append((p.fatal, f"{where}{NAMES.get(p.name, p.name)} {p.given}: {_said(p)}"))
