@@ -27,7 +27,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SLUG = "{{cookiecutter.project_slug}}"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 
 from pbs.server import PBS  # noqa: E402
@@ -210,15 +209,44 @@ def parallel(tasks):
     return {"bash": tasks / (time.perf_counter() - start)}, None
 
 
-def sweeper(project, work):
-    """Make the project's run.py one whose rows do some work, a line of Python, on the columns of the sample."""
-    text = (ROOT / SLUG / "gpu" / "run.py").read_text()
-    mine = text.replace("OUTPUTS, task, summarize)", "(), lambda row: apps.nothing(**row), lambda *_: None)")
-    mine = mine.replace("sys.exit(cli.main", "status = (cli.main")
-    mine += "    import resource\n    print('MAXRSS', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
-    (project / "bench_run.py").write_text(mine + "    sys.exit(status)\n")
-    app = f"@python_app\ndef nothing(temperature, size, sweeps, seed):\n    import time\n    {work}\n    return {{}}\n"
-    (project / "apps.py").write_text((ROOT / SLUG / "gpu" / "apps.py").read_text() + "\n\n" + app)
+SWEEPER = """
+import resource
+import sys
+
+from polaris import cli
+from polaris.sources import table
+
+import apps
+
+inputs = table("inputs/bench.csv", {order}temperature=float, size=int, sweeps=int, seed=int)
+
+
+def main(run):
+    run.map(apps.nothing, inputs, outputs=())
+
+
+if __name__ == "__main__":
+    status = cli.main(main, inputs)
+    print("MAXRSS", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    sys.exit(status)
+"""
+APP = """
+from parsl import python_app
+
+
+@python_app
+def nothing(temperature, size, sweeps, seed):
+    import time
+    {work}
+    return {{}}
+"""
+
+
+def sweeper(project, work, longest_first=None):
+    """A program whose rows do some work, a line of Python, on the columns of the sample."""
+    order = f"longest_first={longest_first!r}, " if longest_first else ""
+    (project / "bench_run.py").write_text(SWEEPER.format(order=order))
+    (project / "apps.py").write_text(APP.format(work=work))
     shutil.rmtree(project / "results", ignore_errors=True)
 
 
@@ -269,15 +297,10 @@ def through_run_py(project, rows, milliseconds, nodes=None):
 
 def tail(project, longest_first):
     """120 rows of 0.1 s, then one of 4 s: (share of the workers' time in the report's tail, seconds of all)."""
-    sweeper(project, "time.sleep(sweeps / 1000)")
-    text = (project / "config.py").read_text()
-    (project / "config.py").write_text(
-        text.replace("longest_first = None", f"longest_first = {longest_first!r}")
-    )
+    sweeper(project, "time.sleep(sweeps / 1000)", longest_first)
     took, _ = sweep(project, ((i / 100, 100 if i < 120 else 4000) for i in range(121)))
-    (project / "config.py").write_text(text)
-    read = "from pathlib import Path; from polaris import record; "
-    read += "print(list(record.read(Path('results')).values())[-1].shares[record.TAIL])"
+    read = "from pathlib import Path; from polaris import runs, spent; "
+    read += "print(list(runs.read(Path('results')).values())[-1].shares[spent.TAIL])"
     share = said([project / ".venv" / "plain" / "bin" / "python", "-c", read], project)
     return float(share), took
 

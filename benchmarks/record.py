@@ -1,6 +1,6 @@
 """What seeing a run costs: `.venv/bin/python benchmarks/record.py [TASKS] [ROUNDS]`, about five minutes.
 
-Empty tasks through the engine of a generated project, four workers on this machine, in turn without any
+Empty rows through run.map of a generated project, a task each, four workers on this machine, in turn without any
 record, with the record of tries, with it and the live view, and with Parsl's own monitoring on top of the
 record. Prints the median rate of each, and of each round's ratio to the rate without. Empty tasks show the
 cost per task at its largest: the longer tasks are, the smaller its share.
@@ -18,54 +18,50 @@ WAYS = ("without", "record", "record and live view", "Parsl's monitoring")
 
 CHILD = """
 import json, sys, time
-import parsl
 from parsl import python_app
 from parsl.executors import HighThroughputExecutor
 import config
-from polaris import blocks, engine, ensemble, machine, views
+from polaris import environment, folder, machine, parsl_parts, views
+from polaris.session import session
 way, tasks, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-machine.gpus = lambda: []
-local = machine.local_workers
+machine.visible_gpus = machine.gpus = lambda: []
+local = environment.local_workers
 def four(workers_per_gpu):
     pinning, init = local(workers_per_gpu)
     return {"max_workers_per_node": 4, "cores_per_worker": 0.1}, init
-machine.local_workers = four
+environment.local_workers = four
+config.rows_per_task = 1
 config.monitoring = way == "Parsl's monitoring"
 if way == "without":
-    blocks.Executor.submit = HighThroughputExecutor.submit
-    engine.Engine._record_try = lambda *_: None
+    parsl_parts.Executor.submit = HighThroughputExecutor.submit
+    folder.Folder.record_try = lambda *_: None
 
 @python_app
 def nothing(x):
     return {"y": x}
 
 class NoView:
-    def update(self, run, last=False): pass
+    def update(self, shown, last=False): pass
     def close(self): pass
 
-with open("bench.csv", "w") as file:
-    file.write("x\\n" + "".join(f"{i}\\n" for i in range(tasks)))
-with parsl.load(config.fresh_config("local")) as dfk:
-    watched = blocks.Blocks(dfk, "local", None)
+view = views.Bar() if way == "record and live view" else NoView()
+views.progress = lambda: view
+spent, update = 0.0, view.update
+def timed_update(*args, **kwargs):
+    global spent
+    start = time.perf_counter()
+    update(*args, **kwargs)
+    spent += time.perf_counter() - start
+view.update = timed_update
+with session(name, mode="local") as run:
     for future in [nothing(i) for i in range(200)]:  # until every worker is there
         future.result()
-    list(watched.failed_tries())
-    run = ensemble.Ensemble("bench.csv", {"x": int}, ("y",), lambda row: nothing(**row), name)
-    run.hold("local"); run.plan()
-    run.log("start")
-    view = views.Bar() if way == "record and live view" else NoView()
-    spent, update = 0.0, view.update
-    def timed_update(*args, **kwargs):
-        global spent
-        start = time.perf_counter()
-        update(*args, **kwargs)
-        spent += time.perf_counter() - start
-    view.update = timed_update
+    spent = 0.0
     begun, used = time.perf_counter(), time.process_time()
-    run.run(view, 1000, watched)
+    results = run.map(nothing, [{"x": i} for i in range(tasks)])
+    results.wait()
     took, used = time.perf_counter() - begun, time.process_time() - used
-    view.close(); run.lock.let_go()
-    assert run.done == tasks, run.text()
+    assert len(results) == tasks, len(results)
 print("MEASURED", json.dumps([tasks / took, used / tasks, spent / took]))
 """
 
@@ -83,7 +79,7 @@ def main(tasks=4000, rounds=5):
             command = [python, "-c", CHILD, way, str(number), f"bench-{os.getpid()}"]
             with open(project / "bench.out", "w+") as out:
                 # On a terminal, for the live view: script(1) makes one, in util-linux.
-                subprocess.run(["rm", "-rf", f"bench-{os.getpid()}"], cwd=project)
+                subprocess.run(["rm", "-rf", f"results/bench-{os.getpid()}"], cwd=project)
                 quoted = " ".join("'" + str(part).replace("'", "'\\''") + "'" for part in command)
                 done = subprocess.run(
                     ["script", "-qec", quoted, "/dev/null"], cwd=project, stdout=out, stderr=out,

@@ -1,7 +1,7 @@
 """How many tasks a second one submit side hands out: `.venv/bin/python benchmarks/scale.py [NODES...]`, ten minutes.
 
 Real worker pools of Parsl, four workers each, as nodes of one block on the tests' stand-in for PBS; empty tasks
-through the engine of a generated project, each a Parsl task of its own. For each number of nodes it prints what
+through run.map of a generated project, each a Parsl task of its own. For each number of nodes it prints what
 the two processes of the submit side (run.py and Parsl's interchange) use of the CPU for a task, and fits
 a + b x nodes to both (b no less than 0). Here workers and submit side share this machine's cores, which is the
 measured rate; on Polaris the two processes have a core each, and the busier one saturates first: the table at the
@@ -26,10 +26,12 @@ CHILD = """
 import json, os, sys, time
 import parsl
 import config
-from polaris import blocks, ensemble
+from polaris import views
+from polaris.session import session
 nodes, tasks = map(int, sys.argv[1:])
 config.account, config.walltime, config.nodes_per_block = "MyProj", "1:00:00", nodes
 config.queue = "preemptable" if nodes < 10 else "prod"
+config.rows_per_task = 1
 
 @parsl.python_app
 def nothing(x, seconds=0):
@@ -38,39 +40,37 @@ def nothing(x, seconds=0):
     return {"y": x}
 
 class NoView:
-    def update(self, run, last=False): pass
+    def update(self, shown, last=False): pass
+    def close(self): pass
 
 def cpu(pid):
     fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-with open("bench.csv", "w") as file:
-    file.write("x\\n" + "".join(f"{i}\\n" for i in range(tasks)))
-dfk = parsl.load(config.fresh_config("blocks"))
-executor = dfk.executors["htex"]
+views.progress = NoView
+run = session("bench-scale", mode="blocks").open()
+nothing(0).result()
+executor = parsl.dfk().executors["htex"]
 while len(executor.connected_managers()) < nodes:
     time.sleep(0.5)
 for future in [nothing(i, 0.1) for i in range(8 * nodes)]:  # until every worker is there
     future.result()
-watched = blocks.Blocks(dfk, "blocks", None)
-list(watched.failed_tries())
-run = ensemble.Ensemble("bench.csv", {"x": int}, ("y",), lambda row: nothing(row["x"]), "bench-scale")
-run.hold("blocks"); run.plan(); run.log("start")
 begun, mine, its = time.perf_counter(), time.process_time(), cpu(executor.interchange_proc.pid)
-run.run(NoView(), max(ensemble.WINDOW, 4 * watched.workers), watched)
+results = run.map(nothing, [{"x": i} for i in range(tasks)])
+results.wait()
 took = time.perf_counter() - begun
 mine, its = time.process_time() - mine, cpu(executor.interchange_proc.pid) - its
-run.lock.let_go()
-assert run.done == tasks, run.text()
+assert len(results) == tasks, len(results)
 print("MEASURED", json.dumps([tasks / took, 1e3 * mine / tasks, 1e3 * its / tasks]), flush=True)
-watched.abandon()
+for block in run.running.blocks:
+    block.abandon()
 os._exit(0)
 """
 
 
 def one(project, nodes):
     """One block of that many nodes: [tasks a second here, ms of CPU a task of run.py, of the interchange]."""
-    for left in ("runinfo", "bench-scale"):
+    for left in ("runinfo", "results/bench-scale"):
         shutil.rmtree(project / left, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder, PBS(folder, home=folder, nodes=nodes, kill_delay=1) as pbs:
         figures, printed = measured(project, CHILD, pbs, nodes, max(3000, 100 * nodes))

@@ -115,20 +115,33 @@ def starts_locally(project, scratch, program):
 
 
 def runs_an_executable(project, app):
-    """Do to run.py what its comments say for a program of the user's own, started by that bash app."""
-    for old, new in (
-        ("    return apps.ising(**row)\n", ""),
-        ("    # name = f", "    name = f"),
-        (f"    # return apps.{app}", f"    return apps.{app}"),
-    ):
-        edit(project, "run.py", old, new)
-    text = (project / "run.py").read_text()
-    text, outputs = re.subn(
-        r"OUTPUTS = \(.*?\)(  # fmt: skip)?\n", "OUTPUTS = ()\n", text, count=1, flags=re.S
+    """Make run.py of what its comments say for a program of the user's own, started by that bash app."""
+    row = "{row['temperature']}-{row['seed']}"
+    first = "**row" if app == "which_gpu" else "row['temperature']"
+    given = "" if app == "which_gpu" else f"{first}, "
+    (project / "run.py").write_text(
+        textwrap.dedent(f"""
+        import sys
+        from polaris import cli
+        from polaris.sources import table
+        import apps
+
+        inputs = table("inputs/sweep.csv", temperature=float, size=int, sweeps=int, seed=int)
+
+
+        def task(row):
+            name = f"{{cli.PROJECT}}/results/output/{row}"
+            return apps.{app}({given}stdout=(f"{{name}}.out", "w"), stderr=(f"{{name}}.err", "w"))
+
+
+        def main(run):
+            run.map(task, inputs, outputs=())
+
+
+        if __name__ == "__main__":
+            sys.exit(cli.main(main, inputs))
+        """)
     )
-    text, summary = re.subn(r"    seeds = \{\}\n.*?\n\n\nif", "    return None\n\n\nif", text, flags=re.S)
-    assert outputs == summary == 1
-    (project / "run.py").write_text(text)
 
 
 PROGRAM = """
@@ -136,37 +149,40 @@ import pickle
 import sys
 
 from polaris import cli
+from polaris.sources import table
 import apps
 
-INPUTS_FILE = "inputs/sweep.csv"
-INPUTS = {inputs}
-OUTPUTS = {outputs}
+inputs = table("inputs/sweep.csv", **{inputs})
 
 
 def task(row):
 {task}
 
 
-def summarize(rows, call, folder):
+def main(run):
+    results = run.map({work}, inputs, outputs={outputs})
     with open("summary.pkl", "wb") as file:
-        pickle.dump(list(rows), file, 5)
+        pickle.dump(list(results), file, 5)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(INPUTS_FILE, INPUTS, OUTPUTS, task, summarize))
+    sys.exit(cli.main(main, inputs))
 """
+USUAL = "return apps.work(**row)"
 
 
-def program(project, apps, table, inputs, outputs=("value",), task="return apps.work(**row)"):
+def program(project, apps, table, inputs, outputs=("value",), task=USUAL):
     """Write a program of a scientist's own: apps.py, the input as text, and run.py of its columns and task.
 
-    inputs, outputs: the names with their kinds, as a user types them.
+    inputs, outputs: the names with their kinds, as a user types them. task: the body of a function of a row;
+    the usual one leaves it away, and gives run.map the app.
     """
     (project / "apps.py").write_text(textwrap.dedent(apps), encoding="utf-8")
     (project / "inputs" / "sweep.csv").write_bytes(table.encode())
+    work = "apps.work" if task == USUAL else "task"
     task = textwrap.indent(textwrap.dedent(task).strip(), "    ")
     (project / "run.py").write_text(
-        PROGRAM.format(inputs=inputs, outputs=outputs, task=task), encoding="utf-8"
+        PROGRAM.format(inputs=inputs, outputs=outputs, task=task, work=work), encoding="utf-8"
     )
 
 

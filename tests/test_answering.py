@@ -12,7 +12,7 @@ import pytest
 from conftest import QUESTIONS, ROOT, run, tool, user_env
 from hypothesis import given
 from hypothesis import strategies as st
-from polaris import checks, facts
+from polaris import checks, driver, facts, options
 
 ASKED = [name for name in QUESTIONS if not name.startswith("_")]
 
@@ -250,7 +250,7 @@ def fatal(**settings):
 @pytest.mark.parametrize(
     "given, said",
     [
-        (facts.cpu_affinity(2), "8 entries; 4 GPUs x 1 workers need 4"),
+        (facts.cpu_affinity(2), "has 8 entries; 4 workers of a node need 4"),
         ("list:0-7:8-15:16-23", "3 entries"),
         ("list:0-7:7-15:16-23:24-31", "thread 7 to two workers"),
         ("list:0-7:8-15:16-23:24-64", "thread 64"),
@@ -260,15 +260,26 @@ def fatal(**settings):
     ],
 )
 def test_an_affinity_list_that_would_make_every_worker_die_is_refused(given, said):
-    (wrong,) = fatal(workers_per_gpu=1, cpu_affinity=given)
+    (wrong,) = options.problems_of_affinity(given, workers=4)
     assert said in wrong
 
 
 @pytest.mark.parametrize("workers", range(1, facts.MAX_WORKERS_PER_GPU + 1))
 def test_the_affinity_list_fits_any_number_of_workers(workers):
-    assert fatal(workers_per_gpu=workers, cpu_affinity=facts.cpu_affinity(workers)) == []
-    threads = [checks._threads(entry) for entry in facts.cpu_affinity(workers).split(":")[1:]]
+    given = facts.cpu_affinity(workers)
+    assert list(options.problems_of_affinity(given, facts.GPUS_PER_NODE * workers)) == []
+    threads = [facts.numbers_in(entry) for entry in given.split(":")[1:]]
     assert sorted(sum(threads, [])) == list(range(facts.THREADS_PER_NODE))
+    assert min(map(len, threads)) == facts.threads_per_worker(workers)
+
+
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(0, "0 s"), (45.9, "45 s"), (99, "99 s"), (100, "2 min"), (300, "5 min"), (3599, "1 h"), (3725, "1 h 2 min"),
+     (5400, "1 h 30 min"), (168 * 3600, "168 h")],
+)  # fmt: skip
+def test_a_duration_in_words(seconds, words):
+    assert facts.in_words(seconds) == words
 
 
 def test_the_affinity_list_of_one_worker_a_gpu_is_the_pages():
@@ -286,6 +297,11 @@ def test_the_affinity_list_of_one_worker_a_gpu_is_the_pages():
         ({"queue": "capacity", "jobs": 3}, "capacity lets one project queue: 2; held jobs count"),
         ({"queue": "preemptable", "jobs": 21}, "preemptable lets one project queue: 20"),
         ({"queue": "debug", "max_blocks": 0}, "fewer than one block"),
+        ({"queue": "R123", "max_blocks": 0}, "fewer than one block"),
+        ({"idle_time": 0}, "less than a second"),
+        ({"idle_time": "ten minutes"}, "not a whole number"),
+        ({"tasks": "cpu"}, "neither 'gpu', Python on GPUs, nor 'mpi'"),
+        ({"tasks": None, "nodes_per_task": 0}, 'those of tasks = "gpu"'),
         ({"queue": "small"}, "prod routes jobs into it"),
         ({"queue": "backfill-large"}, "prod routes jobs into it"),
         ({"queue": "no such queue"}, "no name of a queue"),
@@ -310,17 +326,16 @@ def test_a_queue_that_only_the_live_server_knows(monkeypatch):
 
 
 def test_a_driver_and_its_blocks_cannot_share_a_queue_of_one_job():
-    driver, lines = checks.read_driver(
+    found, lines = driver.read(
         "#!/bin/bash\n#PBS -q debug\n#PBS -l select=1:x=y,walltime=1:00:00\ncd\n#PBS -A x\n"
     )
-    assert driver == checks.Settings(queue="debug", nodes_per_block="1", walltime="1:00:00")
+    assert found == checks.Settings(queue="debug", nodes_per_block="1", walltime="1:00:00")
     assert lines == {"queue": 2, "nodes_per_block": 3, "walltime": 3}
     blocks = checks.Settings(queue="debug")
-    assert [p.fatal for p in checks.check_driver(driver, blocks, from_driver=True)] == [True]
-    assert [p.fatal for p in checks.check_driver(driver, blocks, from_driver=False)] == [False]
-    assert (
-        list(checks.check_driver(driver, checks.Settings(queue="prod"), from_driver=True))[0].fatal is False
-    )
+    assert [p.fatal for p in driver.beside(found, blocks, from_driver=True)] == [True]
+    assert [p.fatal for p in driver.beside(found, blocks, from_driver=False)] == [False]
+    other = checks.Settings(queue="prod")
+    assert [p.fatal for p in driver.beside(found, other, from_driver=True)] == [False]
 
 
 @given(

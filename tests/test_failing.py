@@ -35,9 +35,9 @@ def test_all_problems_of_an_edited_config_are_said_at_once(polaris, pbs):
     project = polaris(nodes="1")
     edit(project, "config.py", 'queue = "debug"', 'queue = "prod"')
     edit(project, "config.py", 'walltime = "1:00:00"', 'walltime = "1:00"')
-    edit(project, "config.py", "facts.cpu_affinity(workers_per_gpu)", '"list:0-7:8-15"')
+    edit(project, "config.py", "idle_time = 600", "idle_time = 0")
     done = user(project, "python run.py", pbs)
-    refused(done, "nodes_per_block = 1: prod takes 10-24 nodes", "walltime = '1:00'", "cpu_affinity = 'list:0-7:8-15': has 2 entries")  # fmt: skip
+    refused(done, "nodes_per_block = 1: prod takes 10-24 nodes", "walltime = '1:00'", "idle_time = 0: is less than a second")  # fmt: skip
     assert len(re.findall(r"^config.py line \d+: ", done.stdout, re.MULTILINE)) == 3
     assert pbs.submissions == []
 
@@ -65,9 +65,10 @@ def test_check_warns_where_rows_are_too_short_for_so_many_workers(polaris, pbs):
     sweep(project, 500)
     (project / "results").mkdir()
     header = "temperature,size,sweeps,seed,magnetization,magnetization_error,energy,energy_error,device,"
+    header += "host,gpu,cores,seconds,status,code,kinds\n"
     kinds = "float float float float str"
-    rows = "".join(f"{i},16,9,1,0,0,0,0,CPU,here,,0-1,0.03,done,{kinds}\n" for i in range(5))
-    (project / "results" / "results.csv").write_text(header + "host,gpu,cores,seconds,status,kinds\n" + rows)
+    rows = "".join(f"{i},16,9,1,0,0,0,0,CPU,here,,0-1,0.03,done,0a1b2c3d,{kinds}\n" for i in range(5))
+    (project / "results" / "results.csv").write_text(header + rows)
     said = user(project, "python run.py --check", pbs)
     assert said.returncode == 0 and "nothing to mend" in said.stdout
     short = "workers would wait for rows: at 0.03 s a row, as measured so far, 100 node(s) could do 13,333 rows a second"
@@ -83,7 +84,8 @@ def test_check_warns_where_rows_are_too_short_for_so_many_workers(polaris, pbs):
     )
     edit(project, "config.py", "rows_per_task = 501", "rows_per_task = None")
     # Programs and cached apps are tasks of their own, as the last run noted.
-    (project / "results" / "runs.jsonl").write_text('{"run": 1, "time": 1, "event": "end", "alone": true}\n')
+    noted = '{"run": 1, "time": 1, "event": "map", "table": "results", "grouped": false}\n'
+    (project / "results" / "runs.jsonl").write_text(noted)
     programs = user(project, "python run.py --check", pbs).stdout
     assert (
         "hands out 1,000 where each is a task of its own: give" in programs
@@ -162,9 +164,9 @@ def test_run_py_in_a_job_of_ones_own_needs_no_driver(polaris, pbs):
 
 
 def test_a_mistake_in_a_file_of_the_users_is_one_line(project):
-    edit(project, "apps.py", "import time\n", "import time)\n")
+    edit(project, "apps.py", "import os\n", "import os)\n")
     refused(user(project, "python run.py"), f"{project}/apps.py line ", "SyntaxError: unmatched ')'")
-    edit(project, "apps.py", "import time)\n", "import time\n")
+    edit(project, "apps.py", "import os)\n", "import os\n")
     edit(project, "config.py", "max_blocks = 1", "max_block = 1")
     done = user(project, "python run.py")
     assert done.returncode == 2 and "max_blocks" in done.stdout
@@ -230,21 +232,25 @@ def test_a_failed_task_has_its_reason_in_a_line_and_its_trace_in_a_file(project)
 def test_a_result_that_lacks_an_output_is_no_result(project):
     """Recorded as done, it would never be computed again."""
     sweep(project, 30)
-    edit(project, "run.py", '"energy", ', '"enthalpy", ')
-    refused(user(project, "python run.py --mode local"), "OUTPUTS names enthalpy", "it has magnetization, ")
-    assert results(project) == []
-    edit(project, "run.py", "return apps.ising(**row)", "apps.ising(**row)")
-    (project / "results" / "results.csv").unlink()
-    refused(user(project, "python run.py --mode local"), "task() must return what the app returns, not None")
+    short = "run.map(apps.ising, inputs, outputs=('magnetization', 'enthalpy'))"
+    edit(project, "run.py", "run.map(apps.ising, inputs)", short)
+    lacks = "its result lacks enthalpy, of the columns of results/results.csv; it has magnetization, "
+    refused(user(project, "python run.py --mode local"), lacks)
+    assert not (project / "results" / "results.csv").exists()
+    edit(project, "run.py", short, "run.map(task, inputs)")
+    edit(project, "run.py", "def main(run):", "def task(row):\n    apps.ising(**row)\n\n\ndef main(run):")
+    must = "task must return what an app returns, not None"
+    refused(user(project, "python run.py --mode local"), must)
 
 
-def test_a_summary_that_fails_takes_nothing_from_the_results(project):
+def test_a_program_that_fails_takes_nothing_from_the_results(project):
     sweep(project, 2)
-    edit(project, "run.py", 'row["temperature"], (array', 'row["pressure"], (array')
+    edit(project, "analysis.py", 'row["temperature"], []', 'row["pressure"], []')
     done = user(project, "python run.py --mode local")
     refused(
         done,
-        "the results are safe, but summarize in run.py failed: run.py line ",
+        "what is finished is kept, but the program failed: ",
+        "analysis.py line ",
         "KeyError: 'pressure'",
         "2 of 2 tasks done",
     )

@@ -5,7 +5,6 @@ as rows, plus those that the fault itself killed. And that the message is one li
 no process and no PBS job is left. `make faults` prints the sums.
 """
 
-import csv
 import json
 import os
 import random
@@ -16,151 +15,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from conftest import HEADER, ROOT, Terminal, edit, results, run, user, user_env
+from conftest import HEADER, ROOT, Terminal, edit, results, run, user_env
+from faults import SUMS, Case, write_down
 from pbs.server import PBS
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 
-# An app that keeps a ledger of its executions; the column sweeps is how long it takes, in ms; seed what it does.
-APPS = """
-from parsl import python_app
-
-
-@python_app
-def ising(temperature, size, sweeps, seed):
-    import os, signal, time
-    ledger = os.open({ledger!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(ledger, f"start {{temperature}}\\n".encode())
-    time.sleep(sweeps / 1000)
-    if seed == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if seed == 8:
-        raise ValueError("bad luck")
-    if seed == 7:
-        len(seed)
-    os.write(ledger, f"end {{temperature}}\\n".encode())
-    os.close(ledger)
-    return {{"value": 2 * temperature}}
-"""
-SUMS = Counter()
 SAID = ROOT / ".cache" / "faults.txt"
-
-
-class Case:
-    """A project whose executions are counted."""
-
-    def __init__(self, project, pbs=None):
-        self.project, self.pbs = project, pbs
-        (project / "apps.py").write_text(APPS.format(ledger=str(project / "ledger")))
-        text = (project / "run.py").read_text()
-        text = re.sub(r"OUTPUTS = \(.*\)", 'OUTPUTS = ("value",)', text)
-        (project / "run.py").write_text(
-            text.replace("OUTPUTS, task, summarize)", "OUTPUTS, task, lambda *_: None)")
-        )
-        # Heartbeats and PBS polls in seconds rather than minutes.
-        edit(project, "config.py", "heartbeat_period=15", "heartbeat_period=2")
-        edit(project, "config.py", "heartbeat_threshold=120", "heartbeat_threshold=10")
-        with open(project / "polaris" / "blocks.py", "a") as file:
-            file.write("\n\nPolarisProvider.status_polling_interval = 3\n")
-
-    def rows(self, count, milliseconds=300, special=()):
-        """Write the input; special: {index: seed}."""
-        special = dict(special)
-        lines = [f"{i + 1}.0,4,{milliseconds},{special.get(i, 1)}\n" for i in range(count)]
-        (self.project / "inputs" / "sweep.csv").write_text(HEADER + "".join(lines))
-        return self
-
-    def stops_after(self, seconds):
-        """Have the margin before the end of a 5 minute walltime begin so early."""
-        edit(self.project, "polaris/facts.py", "SHORTEST_MARGIN = 120", f"SHORTEST_MARGIN = {300 - seconds}")
-
-    def user(self, script, **options):
-        return user(self.project, script, self.pbs, **options)
-
-    def start(self, script="python run.py --mode local"):
-        """The same in the background; returns the process, its output in a file."""
-        env = self.pbs.env() if self.pbs else user_env(self.project.parent)
-        self.log = self.project.parent / "run.log"
-        with open(self.log, "w") as log:
-            return subprocess.Popen(
-                ["bash", "-c", f"source activate.sh && exec {script}"], cwd=self.project, env=env,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-
-    def qsub(self, *options):
-        done = self.user(f"qsub {' '.join(options)} driver.pbs")
-        assert done.returncode == 0, done.stdout
-        return done.stdout.strip()
-
-    def ledger(self, what="start"):
-        path = self.project / "ledger"
-        return (
-            [line for line in path.read_text().splitlines() if line.startswith(what)] if path.exists() else []
-        )
-
-    def recorded(self):
-        """The temperatures in results.csv and failures.csv; a last line without its end does not count."""
-        found = []
-        for name in ("results.csv", "failures.csv"):
-            path = self.project / "results" / name
-            if path.exists():
-                whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-                found += [row["temperature"] for row in csv.DictReader(whole)]
-        return found
-
-    def until(self, condition, timeout=60):
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.05)
-
-    def said(self):
-        logs = [*self.project.glob("*.o*"), *[p for p in [getattr(self, "log", None)] if p]]
-        return "\n".join(f"== {p.name}\n{p.read_text()}" for p in logs)
-
-    def killed(self):
-        """Executions that were started so far and whose outcome is in no file: what the fault took."""
-        return len(self.ledger()) - len(self.recorded())
-
-    def settled(self, killed, faults=1, retries=0):
-        """The invariants, once the run is complete. killed: executions that the faults took; retries: of failing rows."""
-        with open(self.project / "inputs" / "sweep.csv") as file:
-            wanted = Counter(row["temperature"] for row in csv.DictReader(file))
-        got = Counter(self.recorded())
-        lost, repeated = sum((wanted - got).values()), len(self.ledger()) - len(wanted) - killed - retries
-        SUMS.update(faults=faults, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated))
-        assert got == wanted, self.said()
-        assert repeated == 0, (
-            f"{len(self.ledger())} executions of {len(wanted)} rows, {killed} killed\n{self.said()}"
-        )
-        assert not (self.project / "results" / "running.json").exists()
-        self.nothing_left()
-
-    def nothing_left(self):
-        """No process of the project, and no job in PBS."""
-        deadline = time.monotonic() + 25
-        while left := self.processes():
-            assert time.monotonic() < deadline, left
-            time.sleep(0.2)
-        while self.pbs and {job["job_state"] for job in self.pbs.jobs().values()} - {"F"}:
-            assert time.monotonic() < deadline, self.pbs.jobs()
-            time.sleep(0.2)
-
-    def processes(self):
-        found = {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                where = os.readlink(folder / "cwd")
-            except OSError:
-                continue
-            ours = str(self.project) in words or where.startswith(str(self.project))
-            if ours:
-                found[folder.name] = words
-        return found
 
 
 @pytest.fixture
@@ -187,7 +50,7 @@ def test_before_the_end_of_the_walltime_no_task_is_started(on_pbs):
     assert 0 < left < 120 and case.killed() == 0
     edit(case.project, "polaris/facts.py", "SHORTEST_MARGIN = 291", "SHORTEST_MARGIN = 120")
     assert case.pbs.wait(case.qsub(), 60)["Exit_status"] == 0, case.said()
-    case.settled(killed=0)
+    case.settled(killed=0, fault="the walltime, in a job")
 
 
 def test_the_end_of_a_job_is_known_without_qstat(bake, tmp_path):
@@ -207,9 +70,11 @@ def test_the_margin_is_learnt_from_the_tasks(on_pbs):
     """Tasks of 4 s: 1.5 x 4 s is more than the shortest margin, here 1 s."""
     case = on_pbs(nodes="1").rows(4, 4000)
     edit(case.project, "polaris/facts.py", "SHORTEST_MARGIN = 120", "SHORTEST_MARGIN = 1")
-    with open(case.project / "polaris" / "blocks.py", "a") as file:
-        file.write("\n_watch = Blocks.watch\ndef _said(self, run):\n    _watch(self, run)\n")
-        file.write("    if run.left == 0: print('margin', self.margin())\nBlocks.watch = _said\n")
+    with open(case.project / "polaris" / "running.py", "a") as file:
+        file.write(
+            "\n_close = Running.close\ndef _said(self):\n    print('margin', self.blocks[0].margin())\n"
+        )
+        file.write("    return _close(self)\nRunning.close = _said\n")
     case.pbs.wait(case.qsub(), 60)
     assert 6 <= float(re.search(r"margin ([\d.]+)", case.said()).group(1)) < 9
     case.settled(killed=0)
@@ -240,7 +105,7 @@ def test_the_walltime_kill_itself(polaris, tmp_path):
             if line.split()[1] not in dropped
         ]
         (case.project / "ledger").write_text("\n".join(ledger) + "\n")
-        case.settled(killed_of_ours)
+        case.settled(killed_of_ours, fault="SIGTERM")
 
 
 def test_a_block_takes_no_task_before_its_end_and_the_next_one_goes_on(on_pbs):
@@ -249,7 +114,7 @@ def test_a_block_takes_no_task_before_its_end_and_the_next_one_goes_on(on_pbs):
     done = case.user("python run.py --mode blocks", timeout=200)
     assert done.returncode == 0, done.stdout
     assert len(case.pbs.submissions) >= 2
-    case.settled(killed=0)
+    case.settled(killed=0, fault="the walltime, in blocks")
 
 
 def test_a_chain_goes_on_until_all_is_done(on_pbs):
@@ -315,7 +180,7 @@ def test_a_node_that_dies_costs_what_ran_on_it_and_nothing_else(on_pbs):
     assert ended["Exit_status"] == 0, case.said()
     killed = len(case.ledger()) - len(case.ledger("end"))
     assert 1 <= killed <= 4 and f"{killed} tries lost with a worker, node or block" in case.said()
-    case.settled(killed)
+    case.settled(killed, fault="a lost node")
 
 
 def test_a_preempted_block_is_replaced(on_pbs):
@@ -327,7 +192,8 @@ def test_a_preempted_block_is_replaced(on_pbs):
     assert running.wait(120) == 0, case.said()
     assert len(case.pbs.submissions) == 2
     assert case.pbs.job(block)["run_count"] == 1, "-r n: PBS itself does not start a block again"
-    case.settled(len(case.ledger()) - len(case.ledger("end")))
+    killed = len(case.ledger()) - len(case.ledger("end"))
+    case.settled(killed, fault="a lost block")
 
 
 def test_a_preempted_driver_is_started_again_by_pbs_and_goes_on(on_pbs):
@@ -345,16 +211,20 @@ def test_a_preempted_driver_is_started_again_by_pbs_and_goes_on(on_pbs):
 # --- 5: blocks that never work -------------------------------------------------------------------
 def test_a_refused_qsub_is_one_line_and_nothing_else(on_pbs):
     case = on_pbs().rows(8)
-    case.pbs.refuse("qsub: would exceed queue generic's per-user limit", 38, times=9)
+    case.pbs.refuse("qsub: would exceed queue generic's per-user limit", 38)
     done = case.user("python run.py --mode blocks")
-    assert done.returncode == 2 and done.stdout == (
+    told, started, *said = done.stdout.splitlines(
+        keepends=True
+    )  # what was to run, and nothing else before it
+    assert told == "inputs/sweep.csv: 8 tasks\n" and started.startswith("mode blocks: "), done.stdout
+    assert done.returncode == 2 and said == [
         "qsub: would exceed queue generic's per-user limit: 2 node(s) for 0:05:00 in queue debug; "
         "mend config.py or wait, then run again\n"
-    )
+    ], done.stdout
     assert len(case.pbs.refusals) == 1 and case.ledger() == []
-    case.pbs.refuse("", 0, times=0)
-    SUMS.update(faults=1)
     case.nothing_left()
+    assert case.user("python run.py --mode blocks").returncode == 0
+    case.settled(killed=0, fault="a refused qsub")
 
 
 def test_a_job_that_vanishes_from_pbs_is_noticed(on_pbs):
@@ -372,8 +242,8 @@ def test_a_block_that_ends_before_a_worker_connected_is_shown_by_its_last_words(
     edit(
         case.project,
         "config.py",
-        "/activate.sh || exit 1; command cd",
-        "/activate.sh; echo no such module >&2; exit 1; command cd",
+        "/activate.sh || exit 1",
+        "/activate.sh; echo no such module >&2; exit 1",
     )
     if mode == "blocks":
         done = case.user("python run.py --mode blocks", timeout=60)
@@ -384,8 +254,8 @@ def test_a_block_that_ends_before_a_worker_connected_is_shown_by_its_last_words(
     edit(
         case.project,
         "config.py",
-        "/activate.sh; echo no such module >&2; exit 1; command cd",
-        "/activate.sh || exit 1; command cd",
+        "/activate.sh; echo no such module >&2; exit 1",
+        "/activate.sh || exit 1",
     )
     assert case.user("python run.py --mode blocks").returncode == 0
     case.settled(killed=0)
@@ -397,8 +267,8 @@ def test_workers_that_die_at_their_start_end_the_run(on_pbs):
     edit(
         case.project,
         "config.py",
-        "/activate.sh || exit 1; command cd",
-        "/activate.sh; export PARSL_CORES=2; command cd",
+        "/activate.sh || exit 1",
+        "/activate.sh; export PARSL_CORES=2",
     )
     started = time.monotonic()
     job = case.qsub()
@@ -408,8 +278,8 @@ def test_workers_that_die_at_their_start_end_the_run(on_pbs):
     edit(
         case.project,
         "config.py",
-        "/activate.sh; export PARSL_CORES=2; command cd",
-        "/activate.sh || exit 1; command cd",
+        "/activate.sh; export PARSL_CORES=2",
+        "/activate.sh || exit 1",
     )
     assert case.pbs.wait(case.qsub(), 60)["Exit_status"] == 0
     case.settled(killed=0)
@@ -447,7 +317,7 @@ def test_ctrl_c_with_a_block_running_and_one_in_the_queue(on_pbs, presses):
     assert killed == 0 or presses == 2
     case.nothing_left()
     assert case.user("python run.py").returncode == 0
-    case.settled(killed)
+    case.settled(killed, fault="Ctrl-C")
 
 
 def test_results_that_are_moved_away_under_a_run(case):
@@ -487,7 +357,7 @@ def test_two_runs_in_one_folder(case):
         second.stdout,
     ), second.stdout
     assert first.wait(60) == 0
-    case.settled(killed=0)
+    case.settled(killed=0, fault="a second run at once")
 
 
 ELSEWHERE = """
@@ -550,14 +420,16 @@ def test_of_several_runs_that_start_at_once_one_holds_the_folder(bake, tmp_path)
     project = bake().project_path
     script = """
 import sys, time
-from polaris.ensemble import Ensemble, Refused
-run = Ensemble("x", {}, (), None, folder=sys.argv[1])
+from pathlib import Path
+from polaris.errors import Refused
+from polaris.folder import Folder
+folder = Folder(Path(sys.argv[1]))
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 try:
-    run.hold("local")
+    folder.hold("local")
     print("held", flush=True)
     time.sleep(1)
-    run.lock.let_go()
+    folder.let_go()
 except Refused as refusal:
     print(refusal)
 """
@@ -669,7 +541,7 @@ class Two(Exception):
     case.settled(killed=0, faults=2, retries=2)
 
 
-def test_a_row_without_a_key_of_outputs_is_that_rows_failure(case):
+def test_a_row_without_a_name_that_the_others_return_is_that_rows_failure(case):
     """Before, it stopped the run for all, in every run."""
     case.rows(40, 50, special={20: 6})
     edit(
@@ -681,7 +553,8 @@ def test_a_row_without_a_key_of_outputs_is_that_rows_failure(case):
     done = case.user("python run.py --mode local")
     assert done.returncode == 1 and "1 of 40 tasks failed" in done.stdout, done.stdout
     (failure,) = results(case.project, "failures.csv")
-    assert "OUTPUTS names value, which the result of the task lacks; it has other" in failure["reason"]
+    lacks = "its result lacks value, of the columns of results/results.csv; it has other"
+    assert lacks in failure["reason"], failure
     case.settled(killed=0)
 
 
@@ -801,8 +674,8 @@ def test_a_block_that_dies_at_its_start_is_noticed_where_qstat_is_no_json(on_pbs
     edit(
         case.project,
         "config.py",
-        "/activate.sh || exit 1; command cd",
-        "/activate.sh; echo no module >&2; exit 1; command cd",
+        "/activate.sh || exit 1",
+        "/activate.sh; echo no module >&2; exit 1",
     )
     done = case.user("python run.py --mode blocks", timeout=60)
     assert done.returncode == 2 and "ended before a worker connected: no module" in done.stdout, done.stdout
@@ -858,7 +731,7 @@ def test_kill_9_at_twenty_random_moments(case):
             assert killed - before <= 4, "more than what ran on two workers, and what had just ended there"
     done = case.user("python run.py --mode local")
     assert done.returncode == 0, done.stdout
-    case.settled(killed, faults=kills)
+    case.settled(killed, faults=kills, fault="kill -9")
 
 
 def test_kill_9_of_a_run_with_blocks_leaves_a_block_that_the_next_run_deletes(on_pbs):
@@ -949,7 +822,7 @@ def test_a_full_disk(case):
             run(["umount", "-l", folder], case.project)
     shutil.move(kept, folder / "results.csv")  # the user makes room
     assert case.user("python run.py --mode local").returncode == 0
-    case.settled(killed)
+    case.settled(killed, fault="a full disk")
 
 
 def test_a_run_directory_that_cannot_be_written(case):
@@ -993,13 +866,19 @@ def test_apps_that_are_edited_between_runs(case):
     edit(case.project, "apps.py", "2 * temperature", "3 * temperature")
     case.rows(6, 50)
     done = case.user("python run.py --mode local")
-    assert (
-        "apps.py was edited since: the 4 results so far are kept; to have them computed again, move results/"
-        in done.stdout
+    edited = (
+        "ising, or code that it uses, was edited since: 4 of its {} results are of earlier code, and kept"
     )
+    mend = "python run.py --again ising computes them anew"
+    assert f"{edited.format(4)}; {mend}" in done.stdout, done.stdout
     values = {row["temperature"]: float(row["value"]) for row in results(case.project)}
     assert values["4.0"] == 8 and values["5.0"] == 15
     case.settled(killed=0)
+    assert edited.format(6) in case.user("python run.py --mode local").stdout, "as long as it is so"
+    done = case.user("python run.py --mode local --again ising")
+    assert done.returncode == 0 and "6 of 6 tasks done" in done.stdout, done.stdout
+    assert {row["value"] for row in results(case.project)} == {str(3.0 * t) for t in range(1, 7)}
+    assert len(case.ledger()) == 12 and len(results(case.project, "results-before.csv")) == 6
     assert "edited" not in case.user("python run.py --mode local").stdout
 
 
@@ -1044,6 +923,7 @@ def test_the_sums():
     assert SUMS["lost"] == SUMS["repeated"] == 0
     SAID.parent.mkdir(exist_ok=True)
     SAID.write_text(sums() + "\n")
+    write_down("sweep")
 
 
 def sums():

@@ -13,12 +13,14 @@ import numpy
 import pytest
 from conftest import HEADER, ROOT, Terminal, edit, results, run, runs_an_executable, sweep, user, user_env
 from pbs.server import PBS
-from polaris import ensemble, record, report
+from polaris import folder as folder_of_results
+from polaris import history, machine, runs, spent, timeline, views
+from polaris.advice import advice
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 NODES = ("x3001c0s1b0n0", "x3001c0s7b0n0", "x3001c0s13b0n0")
-TRIES = "run,line,app,try,submitted,started,ended,block,host,gpu,worker,cores,status,cause\n"
+TRIES = "run,table,line,app,executor,try,submitted,started,ended,block,host,gpu,worker,cores,status,cause\n"
 
 
 class Browser:
@@ -86,7 +88,8 @@ def seen(ready, tmp_path_factory):
     edit(project, "config.py", "heartbeat_threshold=120", "heartbeat_threshold=6")
     edit(project, "config.py", "retries = 2", "retries = 0")
     # Twelve GPUs do not fit into this machine: most of a task's time is slept, as if one computed it.
-    edit(project, "apps.py", "    if size < 4", "    time.sleep(0.4 + seed % 7 / 5)\n    if size < 4")
+    slept = "    import time\n    time.sleep(0.4 + seed % 7 / 5)\n    if size < 4"
+    edit(project, "apps.py", "    if size < 4", slept)
     rows = [f"{1.5 + i % 40 / 20:.2f},32,200,{i}\n" for i in range(320)]
     rows.insert(60, "-1,64,300,1\n")  # no temperature
     (project / "inputs" / "sweep.csv").write_text(HEADER + "".join(rows))
@@ -176,51 +179,85 @@ def test_the_report_opens_in_a_browser_without_errors_or_requests(seen, tmp_path
             shutil.copy(tmp_path / f"{name}.png", ROOT / "docs" / f"{name}.png")
 
 
+# --- the views -----------------------------------------------------------------------------------
+def test_a_log_gets_a_line_a_minute_and_one_at_once_where_the_run_stops(capsys):
+    lines = views.Lines()
+    first = views.Shown("done 1", ["workers 2 of 2"], "line 3: no", 1, None, False)
+    lines.update(first)
+    assert capsys.readouterr().out == "", "a minute has not passed"
+    lines.update(first._replace(stopping=True))
+    lines.update(first._replace(stopping=True))
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d done 1; workers 2 of 2; last failure: line 3: no\n", capsys.readouterr().out
+    )
+    lines.update(first._replace(text="done 2", stopping=True), last=True)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d done 2\n", capsys.readouterr().out)
+
+
+def test_a_notebook_and_a_log_get_lines_and_a_terminal_a_bar(monkeypatch):
+    assert isinstance(views.progress(), views.Lines)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    bar = views.progress()
+    assert isinstance(bar, views.Bar)
+    bar.close()
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # as IPython has it, in a notebook, too
+    assert isinstance(views.progress(), views.Lines)
+
+
 # --- what the report says, of runs whose numbers are known ---------------------------------------
 class Folder:
-    """A folder of results made by hand: one block of `nodes` nodes from second 0 on, asked for at -10."""
+    """A folder of results made by hand: one block of `nodes` nodes from second 0 on, asked for at -10.
 
-    def __init__(self, path, nodes, workers, end, **ended):
+    more: {executor: its nodes}, beside htex, whose blocks are called "0", too.
+    """
+
+    def __init__(self, path, nodes, workers, end, more=None, **ended):
         self.path = path / "results"
         self.path.mkdir()
         self.tries = []
-        start = {
-            "event": "start",
-            "time": -9,
-            "began": -10,
-            "nodes_per_block": nodes,
-            "workers_per_node": workers,
+        sizes = {"htex": nodes, **(more or {})}
+        executors = {
+            label: {"nodes_per_block": number, "workers_per_node": workers, "workers": number * workers}
+            for label, number in sizes.items()
         }
-        start |= {
-            "mode": "blocks",
-            "job_start": None,
-            "job_nodes": [],
-            "host": "login",
-            "total": 0,
-            "done": 0,
-        }
-        block = {"event": "block", "block": "0", "job": "7.pbs", "state": "RUNNING", "start": 0, "end": None}
-        self.events = [start, {**block, "time": 3, "workers": nodes * workers}]
+        start = {"event": "start", "time": -9, "began": -10, "executors": executors, "script": "run.py"}
+        start |= {"mode": "blocks", "job_start": None, "job_nodes": [], "host": "login"}
+        mapped = {"event": "map", "time": -9, "table": "results", "app": "app", "source": "inputs/sweep.csv"}
+        self.events = [start, mapped | {"total": 20_000, "done": 0}]
+        for i, (label, number) in enumerate(sizes.items()):
+            block = {"event": "block", "executor": label, "block": "0", "job": f"{7 + i}.pbs"}
+            block |= {"state": "RUNNING", "start": 0, "end": None, "time": 3}
+            self.events.append({**block, "workers": number * workers})
         if end is not None:
-            ends = {"status": 0, "failed": 0, "left": 0, "stopped": None, "at_once": False, **ended}
-            self.events.append({"event": "end", "time": end, **ends})
+            ends = {"stopped": None, "at_once": False, "done": 0, "failed": 0, "left": 0, **ended}
+            self.events.append({"event": "end", "time": end, "apps": {}, "uncached": {}, **ends})
 
-    def task(self, started, ended, host="a", worker="0", status="done", tried=0, cause=""):
-        line = len(self.tries) + 2
+    def task(
+        self, started, ended, host="a", worker="0", status="done", tried=0, cause="", app="app",
+        executor="htex", table="results",
+    ):  # fmt: skip
+        line = len(self.tries) + 2 if table else ""
         self.tries.append(
-            f"1,{line},app,{tried},0,{started},{ended},0,{host},{worker},{worker},0-7,{status},{cause}\n"
+            f"1,{table},{line},{app},{executor},{tried},0,{started},{ended},0,{host},{worker},{worker},0-7,"
+            f"{status},{cause}\n"
         )
 
-    def lost(self, when, host="a", worker=""):
-        self.tries.append(f"1,99,app,0,0,,{when},,{host},,{worker},,lost,ManagerLost: gone\n")
+    def lost(self, when, host="a", worker="", executor="htex"):
+        self.tries.append(
+            f"1,results,99,app,{executor},0,0,,{when},,{host},,{worker},,lost,ManagerLost: gone\n"
+        )
 
     def shares(self):
         """{part: seconds} of the last run."""
         lines = [json.dumps({"run": 1, **event}) + "\n" for event in self.events]
         (self.path / "runs.jsonl").write_text("".join(lines))
         (self.path / "tasks.csv").write_text(TRIES + "".join(self.tries))
-        self.run = record.read(self.path)[1]
-        return {part: round(float(s), 3) for part, s in zip(record.PARTS, self.run.totals, strict=True) if s}
+        self.run = runs.read(self.path)[1]
+        return self.parts(self.run.totals)
+
+    def parts(self, seconds):
+        """{part: seconds}, of those that are not 0."""
+        return {part: round(float(s), 3) for part, s in zip(spent.PARTS, seconds, strict=True) if s}
 
 
 def test_where_the_time_of_two_workers_went(tmp_path):
@@ -250,7 +287,7 @@ def test_a_lost_node_a_lost_worker_and_nodes_that_never_worked(tmp_path):
 
 def test_a_run_whose_tasks_were_all_refused_is_listed_and_breaks_nothing(tmp_path):
     folder = Folder(tmp_path, nodes=1, workers=1, end=100)
-    folder.tries.append("1,2,app,0,,,,,,,,,failed,TypeError: no\n")
+    folder.tries.append("1,results,2,app,htex,0,,,,,,,,,failed,TypeError: no\n")
     assert folder.shares() == {"never a task": 100}
     assert folder.run.count(1) == 1 and folder.run.node_hours == pytest.approx(100 / 3600)
 
@@ -258,13 +295,79 @@ def test_a_run_whose_tasks_were_all_refused_is_listed_and_breaks_nothing(tmp_pat
 def test_a_run_that_was_killed_has_a_report_too(tmp_path):
     folder = Folder(tmp_path, nodes=1, workers=2, end=None)
     folder.task(0, 60), folder.task(0, 20, worker="1")
-    folder.tries.append("1,4,app,0,0,20")  # half a line, as the kill left it
+    folder.tries.append("1,results,4,app,htex,0,0,20")  # half a line, as the kill left it
     assert folder.shares() == {"computing": 80, "unfinished": 40}
     assert folder.run.ended_how() == "was cut off"
     (tmp_path / "again").mkdir()
     folder = Folder(tmp_path / "again", nodes=1, workers=1, end=100, at_once=True, left=5, stopped="SIGTERM")
     folder.task(0, 60)
     assert folder.shares() == {"computing": 60, "unfinished": 40} and "SIGTERM" in folder.run.ended_how()
+
+
+def test_two_executors_whose_blocks_have_the_same_name(tmp_path):
+    folder = Folder(tmp_path, nodes=1, workers=1, end=100, more={"cpu": 2})
+    folder.task(0, 100)
+    folder.task(20, 30, executor="cpu", app="analyse", table="")
+    folder.lost(50, executor="cpu")  # on the same host: htex has lost nothing
+    folder.task(60, 80, executor="cpu", host="b", app="analyse", table="")
+    folder.shares()
+    run = folder.run
+    assert folder.parts(run.of["htex"]) == {"computing": 100}
+    assert folder.parts(run.of["cpu"]) == {
+        "computing": 10 + 20, "start-up": 20 + 60, "node lost": 70, "tail": 20,
+    }  # fmt: skip
+    assert run.node_hours == pytest.approx(3 * 100 / 3600)
+    assert [(gpu.executor, gpu.host) for gpu in run.busy()] == [("htex", "a"), ("cpu", "a"), ("cpu", "b")]
+    assert any(
+        "of executor cpu ran tasks 15.0 % of their time, those of htex 100.0 %" in s for s in advice(run)
+    )
+
+
+def test_stages_are_counted_and_waiting_for_one_is_not_called_waste(tmp_path):
+    apps = {"simulate": {"done": 2, "failed": 0, "known": 3}, "analyse": {"done": 1, "failed": 0, "known": 3}}
+    folder = Folder(tmp_path, nodes=1, workers=2, end=100, apps=apps, uncached={"analyse": 1})
+    del folder.events[1]  # no map: plain calls
+    folder.task(0, 50, app="simulate", table="")
+    folder.task(0, 10, app="simulate", worker="1", status="failed", cause="OSError: gone", table="")
+    folder.task(10, 60, app="simulate", worker="1", tried=1, table="")
+    folder.task(90, 100, app="analyse", table="")
+    folder.shares()
+    simulate, analyse = folder.run.stages()
+    assert simulate == ("simulate", 2, 1, 0, 50, 100, apps["simulate"])
+    assert analyse == ("analyse", 1, 0, 0, 10, 10, apps["analyse"])
+    assert folder.run.in_stages
+    (said,) = [sentence for sentence in advice(folder.run) if "free" in sentence]
+    assert "where these waited for others" in said and "although tasks were left" not in said
+
+
+def test_only_rows_that_were_all_known_are_a_sweep(tmp_path):
+    for name, change in (("sweep", {}), ("generator", {"total": None}), ("asked for", {"total": 0})):
+        (tmp_path / name).mkdir()
+        folder = Folder(tmp_path / name, nodes=1, workers=1, end=100)
+        folder.events[1] |= change
+        folder.task(0, 10)
+        folder.shares()
+        assert folder.run.in_stages == (name != "sweep")
+        assert folder.run.mapped()[0].done == 1
+
+
+def test_the_end_of_each_block_is_asked_of_pbs_and_noted(tmp_path, monkeypatch):
+    folder = Folder(tmp_path, nodes=1, workers=1, end=100, more={"cpu": 1})
+    folder.task(0, 100), folder.task(0, 100, executor="cpu")
+    folder.shares()
+    asked = []
+
+    def ends_of_jobs(jobs):
+        asked.append(jobs)
+        return {job: 130.0 for job in jobs if job == "8.pbs"}
+
+    monkeypatch.setattr(machine, "ends_of_jobs", ends_of_jobs)
+    history.note_ends(folder.path / "runs.jsonl")
+    run = runs.read(folder.path)[1]
+    assert asked == [["7.pbs", "8.pbs"]]
+    assert {key: span.closed for key, span in run.spans.items()} == {("htex", "0"): 100, ("cpu", "0"): 130}
+    history.note_ends(folder.path / "runs.jsonl")
+    assert asked[1:] == [["7.pbs"]], "what is noted is not asked again"
 
 
 def reported(project, folder):
@@ -283,7 +386,7 @@ def test_a_large_tail_becomes_advice(project, tmp_path):
     folder.task(9, 100)
     folder.shares()
     page = reported(project, folder)
-    assert "workers had nothing left to start" in page and "longest_first in config.py" in page
+    assert "workers had nothing left to start" in page and "longest_first of table()" in page
     assert "starting workers" not in page
 
 
@@ -302,7 +405,9 @@ def test_the_report_fits_one_gpu_and_two_thousand(project, tmp_path, nodes, work
 
 
 def test_busy_bins_hold_the_time_that_lies_in_them():
-    got = report.busy([0, 0, 1], numpy.array([0, 2.5, 1]), numpy.array([1.5, 2.75, 4]), 2, 4, 4)
+    got = timeline.busy(
+        numpy.array([0, 0, 1]), numpy.array([0, 2.5, 1]), numpy.array([1.5, 2.75, 4]), 2, 4, 4
+    )
     assert got.round(6).tolist() == [[1, 0.5, 0.25, 0], [0, 1, 1, 1]]
 
 
@@ -317,7 +422,7 @@ def test_without_a_run_or_an_environment_the_report_says_so_in_one_line(project,
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     without = run([bare / "bin" / "python", "-m", "polaris.report"], project, env=user_env(tmp_path))
     assert (
-        without.stdout.strip().endswith("has no matplotlib: source activate.sh") and without.returncode == 1
+        without.stdout.strip().endswith("has no numpy: source activate.sh") and without.returncode == 1
     )
 
 
@@ -379,4 +484,4 @@ def test_parsls_own_monitoring_is_a_setting(project, tmp_path):
 
 
 def test_the_columns_of_the_record_are_these():
-    assert next(csv.reader([TRIES])) == list(ensemble.RECORD)
+    assert next(csv.reader([TRIES])) == list(folder_of_results.RECORD)

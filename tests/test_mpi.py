@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT, edit, results, run, runs_an_executable, starts_locally, tool, user, user_env
+from faults import count, write_down
 from pbs.server import PBS
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,7 @@ class Polaris:
         """How often a row was started, but for one that the fault may have taken before it could say so."""
         return len((self.project / "ledger").read_text().split())
 
-    def settled(self, killed, retries=0):
+    def settled(self, killed, retries=0, fault=None):
         """Every row ended exactly once, and none was run again but those that the fault took."""
         with open(self.project / "inputs" / "sweep.csv", newline="") as file:
             wanted = Counter(row["seed"] for row in csv.DictReader(file))
@@ -74,6 +75,8 @@ class Polaris:
         repeated = self.begun() - len(wanted) - killed - retries
         lost = sum((wanted - got).values())
         SUMS.update(faults=1, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated))
+        if fault:
+            count("mpi", fault, len(wanted), killed, lost, max(0, repeated))
         assert got == wanted and repeated == 0 and killed <= 1, (got, killed, repeated)
 
     def qsub(self, timeout=120):
@@ -225,9 +228,7 @@ def test_tasks_may_ask_for_other_nodes_but_not_for_more_than_there_are(polaris_m
     case = polaris_mpi(nodes=2)
     inputs = "temperature,size,sweeps,seed,nodes\n1.5,16,20,1,1\n1.6,16,20,1,2\n1.7,16,20,1,5\n"
     (case.project / "inputs" / "sweep.csv").write_text(inputs)
-    text = (case.project / "run.py").read_text().replace('"seed": int}', '"seed": int, "nodes": int}')
-    text = text.replace("    return apps.ising(**row)\n", "").replace("    # nodes = ", "    nodes = ")
-    (case.project / "run.py").write_text(text.replace("    # return apps.ising", "    return apps.ising"))
+    takes_nodes_of_a_column(case)
     ended, log = case.qsub()
     assert ended["Exit_status"] == 1, log
     assert {row["nodes"]: row["ranks"] for row in results(case.project)} == {"1": "4", "2": "8"}
@@ -236,13 +237,22 @@ def test_tasks_may_ask_for_other_nodes_but_not_for_more_than_there_are(polaris_m
     assert "Traceback" not in log
 
 
-def asks_for_nodes(case, nodes, ranks="None"):
-    """Rows that ask for other numbers of nodes, by a column of the input, as the comments of run.py tell."""
+def takes_nodes_of_a_column(case):
+    """As the comments of run.py tell."""
+    run = (case.project / "run.py").read_text()
+    begin, end = run.index("# def task(row):"), run.index("# An executable for each row")
+    lines = run[begin:end].splitlines(keepends=True)
+    task = "".join(line.removeprefix("# ") for line in lines)
+    run = f"{run[:begin]}\n\n{task}\n\n{run[end:]}"
+    run = run.replace("seed=int)", "seed=int, nodes=int)").replace("run.map(apps.ising,", "run.map(task,")
+    (case.project / "run.py").write_text(run)
+
+
+def asks_for_nodes(case, nodes):
+    """Rows that ask for other numbers of nodes, by a column of the input."""
     rows = [f"{1.5 + i / 20:.2f},96,20,{i},{n}\n" for i, n in enumerate(nodes)]
     (case.project / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed,nodes\n" + "".join(rows))
-    text = (case.project / "run.py").read_text().replace('"seed": int}', '"seed": int, "nodes": int}')
-    text = text.replace("    return apps.ising(**row)\n", "").replace("    # nodes = ", "    nodes = ")
-    (case.project / "run.py").write_text(text.replace("    # return apps.ising", "    return apps.ising"))
+    takes_nodes_of_a_column(case)
 
 
 def spans(project):
@@ -293,8 +303,8 @@ def test_ranks_as_parsls_own_words_have_them(polaris_mpi):
         {"num_nodes": nodes, "num_ranks": 4}, {"num_nodes": "1", "ranks_per_node": 2}, {"num_nodes": 1, "num_ranks": 8,
         "ranks_per_node": 4}, {"num_nodes": 1, "nodes": 1},
     ][row["seed"]]
-    return apps"""
-    edit(case.project, "run.py", "    return apps", specs.lstrip("\n"))
+    return apps.ising"""
+    edit(case.project, "run.py", "    return apps.ising", specs.lstrip("\n"))
     ended, log = case.qsub()
     assert ended["Exit_status"] == 1 and "2 of 4 tasks done" in log, log
     assert {row["seed"]: row["ranks"] for row in results(case.project)} == {"0": "4", "1": "2"}
@@ -370,7 +380,7 @@ with parsl.load(fresh_config("local")):
 
 
 def test_several_apps_in_task_of_the_workload_mpi(laptop):
-    """As in the workload gpu: tests/test_truth.py has the ways."""
+    """As in the workload sweep: tests/test_truth.py has the ways."""
     from test_truth import LOCAL, done, right, ways_of_passing_futures
 
     ways_of_passing_futures(laptop, rows=1)
@@ -393,7 +403,7 @@ def test_several_apps_in_task_of_the_workload_mpi(laptop):
         ),
         ("nodes_per_task = 1", "nodes_per_task = '1'", "is not a whole number"),
         ("ranks_per_node = facts.GPUS_PER_NODE", "ranks_per_node = 0", "is not within 1-32"),
-        ("nodes_per_task = 1", "nodes_per_task = 0", "tasks that share nodes are the workload gpu"),
+        ("nodes_per_task = 1", "nodes_per_task = 0", 'tasks that share nodes are those of tasks = "gpu"'),
         ("nodes_per_task = 1", "nodes_per_task = 3", "leaves 1 of 4 nodes idle"),
         ("ranks_per_node = facts.GPUS_PER_NODE", "ranks_per_node = 33", "is not within 1-32"),
         ("= facts.threads_per_rank(ranks_per_node)", "= 17", "is not within 1-16"),
@@ -456,7 +466,7 @@ def test_a_node_lost_in_the_middle_of_a_task_is_left_out_and_the_others_go_on(po
     assert gone["status"] == "lost" and gone["host"] == lost and "does not answer" in gone["cause"]
     assert "1 tries lost with a worker, node or block" in log
     assert results(case.project, "failures.csv") == []
-    case.settled(killed=case.begun() - 24)
+    case.settled(killed=case.begun() - 24, fault="a lost node")
 
 
 @pytest.mark.fault
@@ -482,7 +492,7 @@ def test_a_job_with_too_few_nodes_left_ends_and_the_next_one_goes_on(polaris_mpi
 @pytest.mark.fault
 def test_the_sums_of_these_faults():
     assert SUMS["lost"] == SUMS["repeated"] == 0 and SUMS["faults"] == 4
-    SAID.parent.mkdir(exist_ok=True)
+    write_down("mpi")
     SAID.write_text(
         f"of MPI tasks: faults injected: {SUMS['faults']}; rows: {SUMS['rows']}, lost: {SUMS['lost']}; executions "
         f"killed by the faults: {SUMS['killed']}; rows repeated beyond those: {SUMS['repeated']}\n"

@@ -5,8 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 
 import pytest
@@ -270,11 +268,12 @@ def test_an_executable_on_each_gpu_writes_into_files_of_its_own(polaris, pbs):
     project = polaris(nodes="1")
     sweep(project, 12)
     text = (project / "run.py").read_text()
-    text = text.replace("    return apps.ising(**row)\n    # For", "    # For")
-    text = text.replace("    # name", "    name").replace("    # return", "    return")
-    text = text.replace(
-        "cli.main(INPUTS_FILE, INPUTS, OUTPUTS, task, summarize)",
-        "cli.main(INPUTS_FILE, INPUTS, (), task, lambda *_: None)",
+    text = text.replace("# def task", "def task").replace("#     ", "    ")
+    text = re.sub(
+        r"    results = run\.map\(apps\.ising, inputs\).*?\n\n",
+        "    run.map(task, inputs, outputs=())\n\n",
+        text,
+        flags=re.DOTALL,
     )
     (project / "run.py").write_text(text)
     job = user(project, "qsub driver.pbs", pbs).stdout.strip()
@@ -333,38 +332,38 @@ def test_status_from_another_terminal(polaris, pbs):
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(project):
-    """The engine alone, with an app that is done at once: 200,000 rows against 2,000."""
-    script = """
-import resource, sys
+    """Of the submit side alone, with tasks that are done at once: 200,000 rows against 2,000."""
+    (project / "run.py").write_text("""
+import resource
+import sys
 from concurrent.futures import Future
-from polaris.ensemble import Ensemble
-class Done(Future):
-    task_record = {"try_id": 0}
+from polaris import cli
+from polaris.sources import table
+
+inputs = table("2000.csv", x=int)
+
 def task(row):
-    future = Done(); future.set_result({"y": row["x"]}); return future
-class View:
-    def update(self, run, last=False): pass
-run = Ensemble(sys.argv[1], {"x": int}, ("y",), task, sys.argv[2])
-class Blocks:
-    drained = staticmethod(lambda: True)
-    failed_tries = staticmethod(lambda: ())
-    about_try = staticmethod(lambda task: {"try": 0})
-    broken = staticmethod(lambda: False)
-    def watch(self, run): pass
-run.hold("local"); run.plan(); run.run(View(), 1000, Blocks())
-assert run.done == run.total and run.left == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
+    future = Future()
+    future.set_result({"y": row["x"]})
+    return future
+
+def main(run):
+    results = run.map(task, inputs)
+    print("sum", sum(row["y"] for row in results), len(results))
+    print("memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+if __name__ == "__main__":
+    sys.exit(cli.main(main, inputs))
+""")
     used = []
     for rows in (2_000, 200_000):
         path = project / f"{rows}.csv"
         path.write_text("x\n" + "".join(f"{i}\n" for i in range(rows)))
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(path), str(project / f"results-{rows}")],
-            cwd=project, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        used.append(int(done.stdout))
+        done = user(project, f"python run.py --mode local {path.name}")
+        assert done.returncode == 0, done.stdout
+        assert f"sum {rows * (rows - 1) // 2} {rows}\n" in done.stdout, done.stdout
+        used.append(int(re.search(r"^memory (\d+)$", done.stdout, re.MULTILINE)[1]))
+        shutil.rmtree(project / "results")
     assert used[1] < used[0] * 1.5, used
 
 
@@ -384,8 +383,8 @@ def test_check_shows_what_the_machine_has(polaris, pbs, project, tmp_path):
     assert "qsub:           none" in on_laptop.stdout
     assert "account = 'YOURPROJECT': is a placeholder" in on_laptop.stdout
     assert run(["bash", "-c", "ls"], project).stdout.split() == sorted(
-        "README.md activate.sh apps.py chain.sh config.py driver.pbs inputs polaris pyproject.toml requirements-laptop.txt "
-        "requirements.txt run.py setup_env.sh tests".split()
+        "README.md activate.sh analysis.py apps.py chain.sh config.py driver.pbs inputs polaris pyproject.toml "
+        "requirements-laptop.txt requirements.txt run.py setup_env.sh tests".split()
     ), "a check leaves nothing behind"
 
 
@@ -393,7 +392,7 @@ def test_the_longest_tasks_go_first_where_a_column_tells(project):
     """In classes by that column: the tail is the shortest ones."""
     rows = [f"{1.5 + i / 100:.2f},16,{100 + 100 * (i % 16)},{i}\n" for i in range(64)]
     (project / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed\n" + "".join(rows))
-    edit(project, "config.py", "longest_first = None", "longest_first = 'sweeps'")
+    edit(project, "run.py", "seed=int)", "seed=int, longest_first='sweeps')")
     edit(project, "config.py", "rows_per_task = None", "rows_per_task = 1")
     done = user(project, "python run.py --mode local")
     assert done.returncode == 0, done.stdout
@@ -407,7 +406,7 @@ def test_the_longest_tasks_go_first_where_a_column_tells(project):
     second = [row for row in results(project, "tasks.csv") if row["run"] == "2"]
     second.sort(key=lambda row: float(row["started"]))
     assert "42" in [row["line"] for row in second[:4]]
-    edit(project, "config.py", "longest_first = 'sweeps'", "longest_first = 'cost'")
+    edit(project, "run.py", "longest_first='sweeps'", "longest_first='cost'")
     wrong = user(project, "python run.py --check")
     assert wrong.returncode == 2
     assert (
@@ -419,25 +418,22 @@ def test_the_longest_tasks_go_first_where_a_column_tells(project):
 def test_the_input_may_be_edited_while_a_run_goes_on(project):
     """The run has a copy; the edit is for the next one."""
     sweep(project, 2000, sweeps=20)
-    edit(
-        project,
-        "run.py",
-        "    return apps.ising",
-        "    open(INPUTS_FILE, 'w').close()\n    return apps.ising",
-    )
+    mapped = "results = run.map(apps.ising, inputs)"
+    edit(project, "run.py", mapped, f"{mapped}\n    open('inputs/sweep.csv', 'w').close()")
     done = user(project, "python run.py --mode local")
     assert done.returncode == 0 and "2000 of 2000 tasks done" in done.stdout, done.stdout
     assert (project / "inputs" / "sweep.csv").read_text() == ""
+    assert len(results(project, "magnetization.csv")) == 2000, "and it is what results are read by"
 
 
 def test_how_many_rows_go_into_a_task(project):
     """Learnt from the first ones; larger where more workers ask for tasks; smaller where few rows are left."""
     script = """
-from polaris.groups import Groups
+from polaris.groups import Sizes
 def size(seconds, workers=8, waiting=10**6, fixed=None, known=20):
-    groups = Groups(workers, 2, fixed)
-    for _ in range(known): groups.learn(seconds)
-    return groups.size(waiting)
+    sizes = Sizes(workers, fixed)
+    for _ in range(known): sizes.learn(seconds)
+    return sizes.size(waiting)
 print([size(0.001), size(0.05), size(0.2), size(0.001, known=5), size(0.001, waiting=320), size(9, fixed=7),
        size(1.5, workers=1984), size(2.5, workers=1984), size(0)])
 """

@@ -29,7 +29,7 @@ def computed(project):
     return path.read_text().split() if path.exists() else []
 
 
-# --- any number of apps in task(row) --------------------------------------------------------------
+# --- any number of apps in a function of a row -------------------------------------------------------
 STAGES = """
     from parsl import File, bash_app, join_app, python_app
 
@@ -120,7 +120,7 @@ RIGHT = {
 
 
 def ways_of_passing_futures(project, rows=12):
-    """Rows by each way, ways taking turns after a start of plain ones, so that these go into groups."""
+    """Rows by each way, ways taking turns, after plain ones and before some more."""
     lines = [f"{x},10" for x in range(1000, 1060)] + [f"{x},{x % 8}" for x in range(8 * rows)]
     lines += [f"{x},10" for x in range(2000, 2200)]
     table = "x,way\n" + "".join(f"{line}\n" for line in lines)
@@ -137,21 +137,23 @@ def right(project, rows=12, plain=260):
     assert sorted(map(int, computed(project))) == [x for x in range(8 * rows) if x % 8 == 2]
 
 
-@pytest.mark.parametrize("rows_per_task", ["None", "1"])
-def test_any_number_of_apps_in_any_of_parsls_ways(project, rows_per_task):
+def test_any_number_of_apps_in_any_of_parsls_ways(project):
     ways_of_passing_futures(project)
-    edit(project, "config.py", "rows_per_task = None", f"rows_per_task = {rows_per_task}")
     done(project)
     right(project)
     assert "nothing to do" in done(project)
     right(project)
-    if rows_per_task == "None":
-        tries = results(project, "tasks.csv")
-        assert len({row["submitted"] for row in tries if row["app"] == "plain"}) < 200, (
-            "they went out in groups"
-        )
-        assert user(project, "python -m polaris.report").returncode == 0
-        assert "are not recorded" in (project / "results" / "report.html").read_text()
+    # Every app that was called for a row is recorded, with the line of that row.
+    tries = results(project, "tasks.csv")
+    assert {row["status"] for row in tries} == {"done"}
+    lines = {name: sorted(int(row["line"]) for row in tries if row["app"] == name and row["line"])
+             for name in ("relax", "note", "plain")}  # fmt: skip
+    number = {x: 62 + x for x in range(96)}  # of the line of a row that goes another way than the plain ones
+    assert lines["note"] == [number[x] for x in range(96) if x % 8 == 2]
+    relaxed = {0: 1, 1: 2, 2: 1, 3: 1, 5: 1, 6: 1}  # calls by way; those of a join app are no row's own
+    assert lines["relax"] == sorted(number[x] for x in range(96) for _ in range(relaxed.get(x % 8, 0)))
+    assert len(lines["plain"]) == 260 + 12
+    assert user(project, "python -m polaris.report").returncode == 0
 
 
 def test_what_task_changes_after_the_call_is_no_part_of_it(project):
@@ -240,7 +242,7 @@ def test_ctrl_c_while_task_waits_for_a_result(project):
     )
     command = ["bash", "-c", f"source activate.sh && {LOCAL}"]
     terminal = Terminal(command, project, user_env(project.parent))
-    terminal.until("done 3,")
+    terminal.until("results 3 of 9 rows")
     terminal.type("\x03")
     terminal.until("no further task")
     terminal.type("\x03")
@@ -275,8 +277,8 @@ def test_names_that_we_use_ourselves_are_the_users(project):
     assert sorted(computed(project)) == list("012345")
     with open(project / "results" / "results.csv", newline="") as file:
         header = next(csv.reader(file))
-    assert len(set(header)) == len(header) and header[-6:] == [
-        "task_host", "task_gpu", "task_cores", "task_seconds", "task_status", "task_kinds",
+    assert len(set(header)) == len(header) and header[-7:] == [
+        "task_host", "task_gpu", "task_cores", "task_seconds", "task_status", "code", "task_kinds",
     ]  # fmt: skip
     assert "done 6, left 0 of 6" in done(project, "python run.py --status")
 
@@ -284,28 +286,38 @@ def test_names_that_we_use_ourselves_are_the_users(project):
 @pytest.mark.parametrize(
     "inputs, outputs, said",
     [
-        ('{"x": int, "walltime": int}', '("value",)', "INPUTS has 'walltime', which Parsl keeps for itself"),
-        ('{"x": int, "inputs": int}', '("value",)', "INPUTS has 'inputs', which Parsl keeps for itself"),
-        (
-            '{"x": int}',
-            '("value")',
-            "OUTPUTS = 'value': is no tuple of names in quotes; one name needs a comma",
-        ),
-        ('{"x": int}', '("a", "a")', "OUTPUTS names 'a' twice"),
-        ('{"x": complex}', '("a",)', "INPUTS['x'] = <class 'complex'>: is none of int, float, str, bool"),
-        ('("x",)', '("a",)', "INPUTS = ('x',): is no dict of column names"),
+        ('{"x": int, "walltime": int}', '("value",)', "an input is called 'walltime', which Parsl keeps for itself"),
+        ('{"x": int, "inputs": int}', '("value",)', "an input is called 'inputs', which Parsl keeps for itself"),
+        ('{"x": complex}', '("a",)', "x=<class 'complex'> of table(...): is none of int, float, str, bool"),
+        ("{}", '("a",)', "run.py: table(...) names no columns"),
     ],
-)
+)  # fmt: skip
 def test_names_and_kinds_that_cannot_work_are_refused_before_anything_is_spent(
     project, inputs, outputs, said
 ):
-    program(project, STAGES, "x,walltime,inputs\n1,2,3\n", inputs, outputs)
+    program(
+        project, STAGES, "x,walltime,inputs\n1,2,3\n", inputs, outputs, task="return apps.plain(row['x'])"
+    )
     for command in ("python run.py --check", LOCAL):
         ended = user(project, command)
         assert ended.returncode == 2 and said in ended.stdout and "Traceback" not in ended.stdout, (
             ended.stdout
         )
     assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "outputs, said",
+    [
+        ('("value")', "outputs='value'): is no tuple of names in quotes; one name needs a comma"),
+        ('("a", "a")', "run.map(outputs=...) names 'a' twice"),
+    ],
+)
+def test_outputs_that_cannot_work_are_refused_before_parsl_starts(project, outputs, said):
+    program(project, STAGES, "x\n1\n", '{"x": int}', outputs, task="return apps.plain(row['x'])")
+    ended = user(project, LOCAL)
+    assert ended.returncode == 2 and said in ended.stdout and "Traceback" not in ended.stdout, ended.stdout
+    assert not (project / "runinfo").exists() and not (project / "results").exists()
 
 
 # --- values ----------------------------------------------------------------------------------------
@@ -352,7 +364,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "de_DE.ISO-8859-1"])
-def test_what_a_task_returns_is_what_summarize_gets_in_every_run(project, locale):
+def test_what_a_task_returns_is_what_the_program_gets_in_every_run(project, locale):
     known = {}
     exec(VALUES, known)
     wanted = known["VALUES"]
@@ -408,13 +420,13 @@ def test_a_row_that_returns_what_cannot_be_kept_fails_alone_by_name(project):
     assert ended.returncode == 1 and "7 of 30 tasks failed" in ended.stdout, ended.stdout
     reasons = {row["i"]: row["reason"] for row in results(project, "failures.csv")}
     for i, said in {
-        "11": "OUTPUTS names value, which is a set: return numbers, text, lists, dicts or numpy arrays",
-        "12": "OUTPUTS names value, which is a apps.Own: ",
-        "13": "OUTPUTS names value, which is an array of Python objects",
-        "14": "OUTPUTS names value, which has a numpy.ndarray in it: make that an output of its own",
+        "11": "its result has value, which is a set: return numbers, text, lists, dicts or numpy arrays",
+        "12": "its result has value, which is a apps.Own: ",
+        "13": "its result has value, which is an array of Python objects",
+        "14": "its result has value, which has a numpy.ndarray in it: make that an output of its own",
         "15": "TypeError: its result, a dict, cannot be sent: ",
-        "16": "OUTPUTS names value, which is a bytes: ",
-        "17": "OUTPUTS names value, which is a numpy.ma.MaskedArray: ".replace("numpy.ma.", "numpy.ma."),
+        "16": "its result has value, which is a bytes: ",
+        "17": "its result has value, which is a numpy.ma.MaskedArray: ".replace("numpy.ma.", "numpy.ma."),
     }.items():
         assert said.split("numpy.ma.")[0] in reasons[i], reasons[i]
     assert len(results(project)) == 23
@@ -545,7 +557,7 @@ def test_state_files_that_a_crash_left_empty_or_half_written(project):
     assert sorted(computed(project)) == list("012")
     results_folder = project / "results"
     for half in (b"", b'{"host": "x300', b'{"pid": 7}', b"[]", b"\0\0\0\0"):
-        for name in ("running.json", "code.json", "runs.jsonl", "tasks.csv"):
+        for name in ("running.json", "runs.jsonl", "tasks.csv"):
             (results_folder / name).write_bytes(half if name == "running.json" else half + b"\n")
         os.utime(results_folder / "running.json", (1, 1))
         status = user(project, "python run.py --status")
@@ -555,7 +567,6 @@ def test_state_files_that_a_crash_left_empty_or_half_written(project):
         texts(project, 3, lambda i: f"row {i}")
         said = user(project, LOCAL)
         assert said.returncode == 0 and "nothing to do" in said.stdout, said.stdout
-        assert "whether the apps were edited is not known" in said.stdout
         assert not (results_folder / "running.json").exists()
     texts(project, 4, lambda i: f"row {i}")
     (results_folder / "running.json").write_bytes(b"")
@@ -577,9 +588,10 @@ def test_a_result_whose_file_is_gone_is_named(project):
     (project / row["value"]).unlink()
     ended = user(project, LOCAL)
     assert ended.returncode == 2 and "Traceback" not in ended.stdout
-    assert re.search(r"results\.csv line \d: FileNotFoundError: .*: delete line \d of", ended.stdout), (
-        ended.stdout
-    )
+    lines = (project / "results" / "results.csv").read_text().splitlines()
+    number = next(i for i, line in enumerate(lines, 1) if line.startswith("2,"))
+    named = rf"results/results\.csv line {number}: FileNotFoundError: .*: delete that line to have its row"
+    assert re.search(named, ended.stdout), ended.stdout
 
 
 # --- cached apps -----------------------------------------------------------------------------------
@@ -790,9 +802,8 @@ def test_a_row_fails_alone_with_its_own_name_whatever_it_does(project, rows_per_
     assert reasons["43"].startswith("RecursionError: maximum recursion depth exceeded")
     assert reasons["44"] == "TwoArguments: pressure at wall"
     assert "its result cannot be read on " in reasons["45"] and "no CUDA device is there" in reasons["45"]
-    assert reasons["46"].startswith(
-        "OUTPUTS names value, which the result of the task lacks; it has nothing: change"
-    )
+    lacks = "its result lacks value, of the columns of results/results.csv; it has nothing"
+    assert reasons["46"] == lacks
     tries = [row["line"] for row in results(project, "tasks.csv") if row["status"] == "failed"]
     assert {line: tries.count(line) for line in ("43", "44", "45", "46")} == {
         "43": 1,
@@ -809,7 +820,8 @@ def test_run_py_is_stopped_where_none_of_the_first_rows_has_what_outputs_names(p
     )
     ended = user(project, LOCAL)
     assert ended.returncode == 2 and "Traceback" not in ended.stdout
-    assert "OUTPUTS names pressure, which the result of the task lacks; it has value" in ended.stdout
+    lacks = "its result lacks pressure, of the columns of results/results.csv; it has value"
+    assert lacks in ended.stdout
     assert "none of the first 20 rows has a result; line " in ended.stdout
 
 
@@ -820,24 +832,24 @@ def test_a_mistake_of_task_itself_for_one_row_is_that_rows(project):
     ended = user(project, LOCAL)
     assert ended.returncode == 1 and "4 of 30 tasks failed" in ended.stdout, ended.stdout
     reasons = {row["i"]: row["reason"] for row in results(project, "failures.csv")}
-    assert re.match(r"task\(\) of run.py line \d+ raised TypeError: unsupported operand", reasons["7"])
-    assert reasons["9"] == "run.py: task() must return what the app returns, not None"
-    assert re.match(r"task\(\) of run.py line \d+ raised SystemExit: 3", reasons["5"])
+    assert re.match(r"task of run.py line \d+ raised TypeError: unsupported operand", reasons["7"])
+    assert reasons["9"] == "task must return what an app returns, not None"
+    assert re.match(r"task of run.py line \d+ raised SystemExit: 3", reasons["5"])
     # In the next run these rows alone are left, and new ones: they end nothing for the others.
     program(project, ENDS, "i\n" + "".join(f"{i}\n" for i in range(33)), '{"i": int}', task=task)
     again = user(project, LOCAL)
     assert again.returncode == 1 and "4 of 33 tasks failed" in again.stdout and len(results(project)) == 29
 
 
-def test_an_app_of_the_summary_that_leaves_by_sys_exit_ends_nothing(project):
+def test_an_app_of_the_program_that_leaves_by_sys_exit_ends_nothing(project):
     apps = ENDS + "\n    @python_app\n    def leave():\n        import sys\n        sys.exit(4)\n"
     program(project, apps, "i\n1\n2\n", '{"i": int}')
     edit(
         project,
         "run.py",
         '    with open("summary.pkl"',
-        '    call(apps.leave, [()])\n    with open("summary.pkl"',
+        '    apps.leave().result()\n    with open("summary.pkl"',
     )
     ended = user(project, LOCAL, timeout=60)
-    assert ended.returncode == 2 and "summarize in run.py failed: run.py line" in ended.stdout
-    assert "SystemExit: 4" in ended.stdout and "Traceback" not in ended.stdout
+    assert ended.returncode == 1 and "its task leave failed: SystemExit: 4" in ended.stdout, ended.stdout
+    assert "2 of 2 tasks done" in ended.stdout and "Traceback" not in ended.stdout

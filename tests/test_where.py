@@ -38,7 +38,7 @@ def program(x, stdout=None, stderr=None):
 
 
 @pytest.mark.parametrize(
-    "mode, workload", [("local", "gpu"), ("job", "gpu"), ("blocks", "gpu"), ("job", "mpi")]
+    "mode, workload", [("local", "sweep"), ("job", "sweep"), ("blocks", "sweep"), ("job", "mpi")]
 )
 def test_tasks_find_their_files_in_the_projects_folder_in_every_mode(polaris, pbs, mode, workload):
     project = polaris(workload=workload)
@@ -328,22 +328,36 @@ def work(x):
 @pytest.mark.parametrize("where", ["apps/__init__.py", "physics.py", "models/gpu/apps.py"])
 def test_apps_may_lie_in_any_module_of_the_project(project, where):
     module = where.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    program(project, WORKS, TABLE, '{"x": int}', task=f"return {module}.work(**row)")
+    program(project, WORKS, TABLE, '{"x": int}')
     (project / "apps.py").unlink()
     (project / where).parent.mkdir(parents=True, exist_ok=True)
     (project / where).write_text(WORKS)
     edit(project, "run.py", "import apps\n", f"import {module}\n")
+    edit(project, "run.py", "run.map(apps.work,", f"run.map({module}.work,")
     done = user(project, "python run.py --mode local")
     assert done.returncode == 0 and "8 of 8 tasks done" in done.stdout, done.stdout
-    with open(project / where, "a") as file:
-        file.write("# edited\n")
+    edit(project, where, "2 * x", "3 * x")
     again = user(project, "python run.py --mode local")
-    assert f"{where} was edited since: the 8 results so far are kept" in again.stdout
-    (project / where).rename(project / "moved.py")
-    edit(project, "run.py", f"import {module}\n", f"import moved as {module.split('.')[0]}\n")
-    edit(project, "run.py", f"{module}.work", f"{module.split('.')[0]}.work")
-    moved = user(project, "python run.py --mode local")
-    assert "moved.py is new" in moved.stdout and f"{where} is gone" in moved.stdout, moved.stdout
+    assert (
+        "work, or code that it uses, was edited since: 8 of its 8 results are of earlier code" in again.stdout
+    )
+    edit(project, where, "3 * x", "2 * x")
+    taken_back = user(project, "python run.py --mode local")
+    assert "nothing to do" in taken_back.stdout and "edited" not in taken_back.stdout, taken_back.stdout
+
+
+@pytest.mark.parametrize("where", ["physics.py", "models/gpu/apps.py"])
+def test_a_function_of_a_row_may_call_apps_of_any_module(project, where):
+    module = where.removesuffix(".py").replace("/", ".")
+    program(project, WORKS, TABLE, '{"x": int}', task=f"return {module}.work(**row)")
+    (project / where).parent.mkdir(parents=True, exist_ok=True)
+    (project / "apps.py").rename(project / where)
+    edit(project, "run.py", "import apps\n", f"import {module}\n")
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 0 and "8 of 8 tasks done" in done.stdout, done.stdout
+    edit(project, where, "2 * x", "3 * x")
+    again = user(project, "python run.py --mode local")
+    assert "was edited since: 8 of its 8 results are of earlier code" in again.stdout, again.stdout
 
 
 def test_an_edit_is_noticed_of_what_an_app_imports_itself_and_of_the_program_it_names(project):
@@ -360,53 +374,115 @@ def test_an_edit_is_noticed_of_what_an_app_imports_itself_and_of_the_program_it_
         with open(project / file, "a") as text:
             text.write("SCALE = 5\n")
         said = user(project, "python run.py --mode local").stdout
-        assert f"{file} was edited since: the 8 results so far are kept" in said, said
+        assert "was edited since: 8 of its 8 results are of earlier code, and kept" in said, said
+        said = user(project, "python run.py --mode local --again work").stdout
+        assert "8 results will be computed anew" in said and "8 of 8 tasks done" in said, said
+        said = user(project, "python run.py --mode local").stdout
+        assert "nothing to do" in said and "edited" not in said, said
 
 
 @pytest.mark.parametrize(
-    "in_run, in_apps, call, said",
+    "in_run, in_apps, said",
     [
-        ("def double(x): return 2 * x", "return {'value': double(x)}", "apps.work", "name 'double' is not defined: it is in run.py, which workers do not load: it and the app belong into a file such as apps.py"),
-        ("FACTOR = 2", "return {'value': FACTOR * x}", "here", "name 'FACTOR' is not defined: it is in run.py"),
-        ("import math", "return {'value': math.sqrt(x)}", "here", "name 'math' is not defined: run.py imports it, and workers do not load run.py: import it in the app"),
-        ("", "return {'value': nowhere(x)}", "apps.work", "name 'nowhere' is not defined"),
+        ("def double(x): return 2 * x", "return {'value': double(x)}", "name 'double' is not defined: it is in run.py, which workers do not load: it and the app belong into apps.py"),
+        ("FACTOR = 2", "return {'value': FACTOR * x}", "name 'FACTOR' is not defined: it is in run.py"),
+        ("import math", "return {'value': math.sqrt(x)}", "name 'math' is not defined: run.py imports it, and workers do not load run.py: import it in the app"),
+        ("", "return {'value': nowhere(x)}", "name 'nowhere' is not defined"),
     ],
 )  # fmt: skip
-def test_what_an_app_uses_of_run_py_is_told_where_it_belongs(project, in_run, in_apps, call, said):
+@pytest.mark.parametrize("work", ["apps.work", "task"])
+def test_what_an_app_uses_of_run_py_is_told_where_it_belongs(project, in_run, in_apps, said, work):
     body = f"from parsl import python_app\n\n@python_app\ndef work(x):\n    {in_apps}\n"
-    program(project, body, TABLE, '{"x": int}', task=f"return {call}(**row)")
-    here = f"from parsl import python_app\n{in_run}\n\n@python_app\ndef here(x):\n    {in_apps}\n"
-    edit(project, "run.py", "import apps\n", f"import apps\n{here}")
+    program(project, body, TABLE, '{"x": int}')
+    edit(project, "run.py", "import apps\n", f"import apps\n{in_run}\n")
+    edit(project, "run.py", "run.map(apps.work,", f"run.map({work},")
     done = user(project, "python run.py --mode local")
-    assert done.returncode == 1 and "8 of 8 tasks failed" in done.stdout
+    assert done.returncode == 1 and "8 of 8 tasks failed" in done.stdout, done.stdout
     reasons = {row["reason"] for row in results(project, "failures.csv")}
     (reason,) = reasons
-    assert reason.startswith(f"NameError: {said}")
-    assert reason.endswith("is not defined") == (not in_run)
+    assert reason.removeprefix("work: ").startswith(f"NameError: {said}"), reason
+    assert reason.endswith("is not defined") == (not in_run), reason
+
+
+@pytest.mark.parametrize(
+    "in_run, in_app",
+    [
+        ("def double(x): return 2 * x", "return {'value': double(x)}"),
+        ("FACTOR = 2", "return {'value': FACTOR * x}"),
+        ("import math", "return {'value': 2 * math.floor(x + 0.5)}"),
+        ("import physics", "return {'value': physics.double(x)}"),
+    ],
+)
+@pytest.mark.parametrize("work", ["here", "task"])
+def test_an_app_in_run_py_works_with_its_helpers_and_imports(project, in_run, in_app, work):
+    program(project, WORKS, TABLE, '{"x": int}')
+    (project / "physics.py").write_text("def double(x): return 2 * x\n")
+    here = f"from parsl import python_app\n{in_run}\n\n@python_app\ndef here(x):\n    {in_app}\n"
+    edit(project, "run.py", "import apps\n", f"import apps\n{here}")
+    edit(project, "run.py", "return apps.work(**row)", "return here(**row)")
+    edit(project, "run.py", "run.map(apps.work,", f"run.map({work},")
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 0 and "8 of 8 tasks done" in done.stdout, done.stdout
+    assert {row["x"]: row["value"] for row in summary(project)} == {x: 2 * x for x in range(1, 9)}
+    edit(project, "run.py", in_app, f"{in_app}  # edited")
+    again = user(project, "python run.py --mode local")
+    assert "nothing to do" in again.stdout, again.stdout
 
 
 # --- config.py -----------------------------------------------------------------------------------
-def test_a_second_executor_is_refused_by_name(polaris, pbs):
+THREADS = "__import__('parsl').ThreadPoolExecutor(label='cpu', max_threads=3)"
+
+
+@pytest.mark.parametrize("mode", ["local", "blocks"])
+def test_threads_as_a_second_executor_take_the_apps_that_name_them(polaris, pbs, mode):
+    project = polaris()
+    both = """
+    from parsl import python_app
+
+    @python_app
+    def work(x):
+        return {"value": 2 * x}
+
+    @python_app(executors=["cpu"])
+    def where(x):
+        import threading, time
+        time.sleep(0.2)
+        return threading.current_thread().name
+    """
+    program(project, both, TABLE, '{"x": int}')
+    text = (project / "run.py").read_text()
+    plain = "    print('threads', len({each.result() for each in list(map(apps.where, range(6)))}))\n"
+    (project / "run.py").write_text(text.replace("    with open", f"{plain}    with open"))
+    edit(project, "config.py", "executors=[executor]", f"executors=[executor, {THREADS}]")
+    done = user(project, f"python run.py --mode {mode}", pbs)
+    assert done.returncode == 0 and "8 of 8 tasks done" in done.stdout, done.stdout
+    assert "threads 3" in done.stdout and "; 3 threads of this process (cpu)" in done.stdout, done.stdout
+    tries = results(project, "tasks.csv")
+    assert {(row["app"], row["executor"]) for row in tries} == {("work", "htex"), ("where", "cpu")}
+    assert len(tries) == 14
+
+
+def test_an_executor_that_cannot_be_watched_is_refused_by_name(polaris, pbs):
+    """Parsl's own would leave blocks behind, and not say where its tasks ran."""
     project = polaris()
     sweep(project, 4)
-    edit(
-        project, "config.py", "        executors=[executor],\n",
-        "        executors=[executor, __import__('parsl').ThreadPoolExecutor(label='cpu')],\n",
-    )  # fmt: skip
+    plain = "__import__('parsl').HighThroughputExecutor(label='cpu')"
+    edit(project, "config.py", "executors=[executor]", f"executors=[executor, {plain}]")
     for command in ("--mode local", "--mode blocks", "--check", "--dry-run"):
         done = user(project, f"python run.py {command}", pbs)
-        assert done.returncode == 2 and "Traceback" not in done.stdout
-        assert (
-            "fresh_config: its executors are htex (Executor), cpu (ThreadPoolExecutor): run.py watches"
-            in done.stdout
-        )
-    edit(project, "config.py", "[executor, __import__('parsl')", "[__import__('parsl')")
-    alone = user(project, "python run.py --mode local", pbs)
-    assert (
-        alone.returncode == 2
-        and "its executors are cpu (ThreadPoolExecutor): run.py needs one that" in alone.stdout
-    )
+        assert done.returncode == 2 and "Traceback" not in done.stdout, done.stdout
+        assert re.search(
+            r"config.py line \d+: fresh_config: .*cpu \(HighThroughputExecutor\)", done.stdout
+        ), done.stdout
     assert pbs.submissions == [] and not (project / "results" / "results.csv").exists()
+
+
+def test_an_app_for_an_executor_that_is_not_there_is_one_line(polaris, pbs):
+    project = polaris()
+    program(project, WORKS.replace("@python_app", '@python_app(executors=["gpu"])'), TABLE, '{"x": int}')
+    done = user(project, "python run.py --mode local", pbs)
+    assert done.returncode == 2 and "Traceback" not in done.stdout, done.stdout
+    assert "work: executors=['gpu']: config.py makes no gpu; it makes htex" in done.stdout, done.stdout
 
 
 def test_another_label_of_the_executor_is_fine(project):

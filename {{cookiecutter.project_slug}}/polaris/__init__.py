@@ -1,1 +1,3 @@
-"""Machinery that nobody needs to edit: facts of the machine, checks, the ensemble's engine, its views."""
+"""Machinery that nobody needs to edit: facts of the machine, checks, the ensemble's engine, its
+views.
+"""

@@ -1,8 +1,26 @@
-"""What can go wrong, and how it is said: refusals, failures on a worker, one line for each error."""
+"""What can go wrong, and how it is said: refusals, failures on a worker, one line for each."""
 
 from __future__ import annotations
 
 import contextlib
+from enum import Enum
+
+
+class Stop(Enum):
+    """Why a run stops before its end: in words, and the exit status that says so."""
+
+    CTRL_C = ("Ctrl-C", 130)
+    TERMINAL_LOST = ("the loss of the terminal", 130)
+    SIGTERM = ("SIGTERM", 75)
+    WALLTIME = ("the end of the walltime", 75)
+    NODES_LOST = ("the loss of nodes: too few are left for a task", 75)
+    NO_WORKERS = ("no workers", 75)
+    MAIN_RAISED = ("an error in the program", 2)
+    PROBLEM = ("a problem with the results", 2)
+
+    def __init__(self, words: str, status: int):
+        self.words = words
+        self.status = status
 
 
 class Refused(Exception):
@@ -10,14 +28,21 @@ class Refused(Exception):
 
 
 class Stopped(BaseException):
-    """The run stops while task() waits for a result. No Exception: task() must not go on with it."""
+    """Raised in the user's program when the run stops. No Exception: it must not go on with it.
+
+    It is never put into a future: Parsl ends no future that holds one.
+    """
+
+
+class Unfinished(Exception):
+    """What a future raises that had no result when the run stopped; the next run has it."""
 
 
 class FailedOnWorker(Exception):
     """A failure in words alone: what was raised there cannot be made again on the submit side.
 
-    kind: the name of its class. text: what it said. trace: its traceback, as text. again: whether another
-    try may end otherwise.
+    kind: the name of its class. text: what it said. trace: its traceback, as text. again: whether
+    another try may end otherwise.
     """
 
     def __init__(self, kind: str, text: str, trace: str = "", again: bool = True):
@@ -29,15 +54,24 @@ class FailedOnWorker(Exception):
 
 
 def kind_of(error: BaseException) -> str:
-    """The name of an error's class; of one that stayed on the worker, that of the class it had there."""
+    """The name of an error's class; of one that stayed on the worker, that of the class it had
+    there.
+    """
     return error.kind if isinstance(error, FailedOnWorker) else type(error).__name__
 
 
 def root_of(error: BaseException) -> BaseException:
-    """The failure behind Parsl's DependencyError or JoinError: the first one of a stage that ran itself."""
+    """The failure behind Parsl's DependencyError or JoinError: the first one of a stage that ran
+    itself.
+    """
     while inner := getattr(error, "dependent_exceptions_tids", None):
         error = inner[0][0]
     return error
+
+
+def is_unfinished(error: BaseException) -> bool:
+    """Whether a call failed because the run stopped, or has no workers: no failure of its own."""
+    return isinstance(root_of(error), Unfinished)
 
 
 def stage_of(error: BaseException) -> str | None:
@@ -46,7 +80,9 @@ def stage_of(error: BaseException) -> str | None:
 
 
 def raised_by(app: str, error: BaseException) -> None:
-    """Note which app raised an error; Parsl passes the error on to every app that waits for that one."""
+    """Note which app raised an error; Parsl passes the error on to every app that waits for that
+    one.
+    """
     if stage_of(error) is None:
         with contextlib.suppress(Exception):  # an error that takes no notes
             error.raised_by_app = app

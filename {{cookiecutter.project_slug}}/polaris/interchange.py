@@ -1,9 +1,12 @@
 """Parsl's interchange, which the nodes of all blocks talk to; this one can forget a block at once.
 
-Parsl's own takes a node for lost when it has been silent for heartbeat_threshold seconds. PBS knows earlier
-that a block has ended; the submit side then writes the block's number into a file, and what ran there runs
-again elsewhere. Started by config.py in place of Parsl's, out of the reach of the terminal's Ctrl-C.
+Parsl's own takes a node for lost when it has been silent for heartbeat_threshold seconds. PBS knows
+earlier that a block has ended; the submit side then writes the block's number into a file, and what
+ran there runs again elsewhere. Started by config.py in place of Parsl's, out of the reach of the
+terminal's Ctrl-C.
 """
+
+from __future__ import annotations
 
 import contextlib
 import ctypes
@@ -13,19 +16,29 @@ import sys
 import time
 
 ENDED = "ended_blocks"  # in the interchange's folder of logs: a line each
+PR_SET_PDEATHSIG = 1
+SIGTERM = 15
 
 
-def main():
+def main() -> None:
     """What Parsl's own interchange.py does, for the class below."""
-    parent = os.getppid()
+    parent = int(sys.argv[1])  # which may be gone by now, as os.getppid() could not tell
     os.setpgid(0, 0)  # a terminal sends Ctrl-C to every process of its foreground group
-    if sys.platform == "linux":  # killed -9, run.py takes it along: prctl(PR_SET_PDEATHSIG, SIGTERM)
-        ctypes.CDLL(None).prctl(1, 15)
+    if sys.platform == "linux":  # killed -9, run.py takes it along
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
     if os.getppid() != parent:
         return  # killed meanwhile
 
-    from parsl.executors.high_throughput.interchange import Interchange
     from parsl.utils import setproctitle
+
+    setproctitle("parsl: HTEX interchange")
+    settings = pickle.load(sys.stdin.buffer)
+    forgetting_class()(**settings).start()
+
+
+def forgetting_class() -> type:
+    """A class of Parsl's, which is imported no earlier than this process may outlive its parent."""
+    from parsl.executors.high_throughput.interchange import Interchange
 
     class Forgetting(Interchange):
         """An Interchange that takes the managers of ended blocks for lost."""
@@ -56,8 +69,7 @@ def main():
                 if manager["block_id"] in ended:
                     manager["last_heartbeat"] = 0.0
 
-    setproctitle("parsl: HTEX interchange")
-    Forgetting(**pickle.load(sys.stdin.buffer)).start()
+    return Forgetting
 
 
 if __name__ == "__main__":

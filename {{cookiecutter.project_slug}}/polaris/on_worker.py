@@ -1,7 +1,8 @@
-"""What runs on a worker around a task: where, when and how long it ran, and how it ended, whatever it did.
+"""What runs on a worker around a task: where, when and how long it ran, and how it ended.
 
-What a task returned or raised travels as bytes of its own beside plain words. The submit side opens the bytes
-where a failure to read them is that task's alone; in Parsl's own thread it would end the thread, and the run.
+What a task returned or raised travels as bytes of its own beside plain words. The submit side opens
+the bytes where a failure to read them is that task's alone; in Parsl's own thread it would end the
+thread, and the run.
 """
 
 from __future__ import annotations
@@ -12,21 +13,41 @@ import pickle
 import socket
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors.errors import InvalidResourceSpecification
-from parsl.serialize import deserialize, serialize
 
-from . import machine
+from . import machine, sending
 from .errors import FailedOnWorker
+from .printed import prints
+from .sending import Function as packed_function  # noqa: F401  for the function of run_group
+from .time_limit import Limited  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 # What a program would raise every time: it is not tried again.
 SAME_EVERY_TIME = (
-    ImportError, NameError, RecursionError, SyntaxError, TypeError, InvalidResourceSpecification,
-)  # fmt: skip
+    ImportError,
+    NameError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    InvalidResourceSpecification,
+)
+
+
+class Failure(NamedTuple):
+    """How a task failed. packed: the error as bytes, or None. printed: the last that it printed."""
+
+    packed: bytes | None
+    kind: str
+    text: str
+    trace: str
+    again: bool
+    printed: str
 
 
 def worth_another_try(error: BaseException) -> bool:
@@ -36,26 +57,57 @@ def worth_another_try(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, SAME_EVERY_TIME)
 
 
-def timed(function, args, kwargs):
-    """Run on a worker in place of the app: its `outcome`, and where, when and how long it ran."""
-    began, start = time.time(), time.perf_counter()
-    told = outcome(deserialize(function), args, kwargs)
+# --- on the worker --------------------------------------------------------------------------------
+def execute(buffer: bytes, folder: str) -> bytes:
+    """Parsl's task_executor: run what `sending.task` made. folder: see printed.py."""
+    return reply(*timed(buffer, folder))
+
+
+def reply(told: tuple, ran: dict) -> bytes:
+    """What `timed` returned, as Parsl carries it to the submit side."""
+    return pickle.dumps((told, ran), pickle.HIGHEST_PROTOCOL)
+
+
+def reply_in(packed: bytes) -> tuple[tuple, dict]:
+    """What `reply` made, on the submit side."""
+    return pickle.loads(packed)
+
+
+def timed(buffer: bytes, folder: str) -> tuple[tuple, dict]:
+    """Run a task: (how it ended, as of `outcome`, {column of the record of tries: value})."""
+    began = time.time()
+    start = time.perf_counter()
+    prints().start(folder)
+    told = outcome(_run, (buffer,), {})
+    prints().pass_on()
     took = time.perf_counter() - start
-    block, worker = os.environ.get("PARSL_WORKER_BLOCK_ID", ""), os.environ.get("PARSL_WORKER_RANK", "")
-    when = {"started": round(began, 3), "ended": round(began + took, 3), "seconds": round(took, 3)}
-    return told, {"block": block, **machine.where(), "worker": worker, **when}
+    ran = {
+        "block": os.environ.get("PARSL_WORKER_BLOCK_ID", ""),
+        **machine.where(),
+        "worker": os.environ.get("PARSL_WORKER_RANK", ""),
+        "started": round(began, 3),
+        "ended": round(began + took, 3),
+        "seconds": round(took, 3),
+    }
+    return told, ran
 
 
-def run_group(function, calls, budget):
+def _run(buffer):
+    function, args, kwargs = sending.reader().task(buffer)
+    return function(*args, **kwargs)
+
+
+def run_group(function: Callable, calls: list[tuple], budget: float) -> list[tuple]:
     """On a worker: the rows of a group one after the other, for about `budget` seconds.
 
-    Returns [(how it ended, start, seconds)] of those that were begun; the others are handed out again.
+    function: that of the app, given as `packed_function`. calls: [(args, kwargs)]. Returns [(how it
+    ended, start, seconds)] of those that were begun; the others are handed out again.
     """
-    function = deserialize(function)
     done = []
     end = time.perf_counter() + budget
     for args, kwargs in calls:
-        began, start = time.time(), time.perf_counter()
+        began = time.time()
+        start = time.perf_counter()
         told = outcome(function, args, kwargs)
         now = time.perf_counter()
         done.append((told, began, now - start))
@@ -64,8 +116,13 @@ def run_group(function, calls, budget):
     return done
 
 
-def guarded(function, args, kwargs):
-    """Call a function; what no future may hold (sys.exit, KeyboardInterrupt) is raised as a plain failure."""
+def call(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """On a worker: call a function that is an argument."""
+    return function(*args, **kwargs)
+
+
+def guarded(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """Call a function; what no future may hold, SystemExit say, is raised as a plain failure."""
     try:
         return function(*args, **kwargs)
     except Exception:
@@ -74,12 +131,13 @@ def guarded(function, args, kwargs):
         raise _in_words(error) from None
 
 
-# --- how a task ended, on its way ----------------------------------------------------------------
-def outcome(function, args, kwargs):
-    """Call a function: ("result", bytes) or ("error", bytes or None, kind, text, trace, again).
+# --- how a task ended, on its way -----------------------------------------------------------------
+def outcome(function: Callable, args: tuple, kwargs: dict) -> tuple:
+    """Call a function: ("result", bytes) or ("error", *Failure).
 
     In the project's folder, wherever a task before it went by os.chdir.
     """
+    printed = prints().size()
     try:
         os.chdir(PROJECT)
         result = function(*args, **kwargs)
@@ -88,44 +146,70 @@ def outcome(function, args, kwargs):
         error = result.get_exception()
     except BaseException as raised:  # whatever it is, the worker lives on
         error = raised
-    packed = None
-    if isinstance(error, Exception) and not isinstance(error, RecursionError):
-        with contextlib.suppress(Exception):  # else its words are all that is sent
-            packed = serialize(RemoteExceptionWrapper(type(error), error, error.__traceback__))
     words = _in_words(error)
-    return "error", packed, words.kind, words.text, words.trace, words.again
+    said = prints().since(printed)
+    failure = Failure(_packed_error(error), words.kind, words.text, words.trace, words.again, said)
+    return "error", *failure
 
 
-def opened(told):
+def opened(told: tuple) -> tuple[Any, Exception | None]:
     """What `outcome` told, on the submit side: (result, None) or (None, the error)."""
     if told[0] == "result":
-        try:
-            return _unpacked(told[1]), None
-        except BaseException as problem:  # unpickling runs code of whatever class it is
-            said = f"its result cannot be read on {socket.gethostname()}: {_say(problem)}"
-            advice = "return plain values or numpy arrays"
-            return None, FailedOnWorker(type(problem).__name__, f"{said}: {advice}", again=False)
-    _, packed, kind, text, trace, again = told
-    if packed is not None:
-        with contextlib.suppress(BaseException):
-            error = deserialize(packed).get_exception()
-            if isinstance(error, Exception):
-                return None, error
-    return None, FailedOnWorker(kind, text, trace, again)
+        return _opened_result(told[1])
+    failure = Failure(*told[1:])
+    error = _opened_error(failure.packed)
+    if error is None:
+        error = FailedOnWorker(failure.kind, failure.text, failure.trace, failure.again)
+    with contextlib.suppress(Exception):  # an error that takes no notes
+        error.printed = failure.printed
+    return None, error
 
 
 def _packed(result):
-    with contextlib.suppress(Exception):
-        return b"p" + pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
     try:
-        return b"d" + serialize(result)
+        return sending.PLAIN + pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        pass  # by other means
+    try:
+        packed, _ = sending.pack(result)
     except Exception as problem:
-        wrong = f"its result, a {type(result).__name__}, cannot be sent: {_say(problem)}"
-        raise TypeError(wrong) from None
+        what = f"its result, a {type(result).__name__}, cannot be sent: {sending.say(problem)}"
+        raise TypeError(f"{what}: return plain values or numpy arrays") from None
+    return packed
 
 
-def _unpacked(packed):
-    return pickle.loads(packed[1:]) if packed[:1] == b"p" else deserialize(packed[1:])
+def _opened_result(packed):
+    try:
+        return sending.unpack(packed), None
+    except BaseException as problem:  # unpickling runs code of whatever class it is
+        host = socket.gethostname()
+        said = f"its result cannot be read on {host}: {sending.say(problem)}"
+        advice = "return plain values or numpy arrays"
+        kind = type(problem).__name__
+        return None, FailedOnWorker(kind, f"{said}: {advice}", again=False)
+
+
+def _packed_error(error):
+    """An error and its traceback as bytes; None where its words are all that can be sent."""
+    if not isinstance(error, Exception) or isinstance(error, RecursionError):
+        return None
+    with contextlib.suppress(Exception):
+        if isinstance(error, NameError):
+            error.__dict__["name"] = error.name  # pickle would leave it out
+        wrapped = RemoteExceptionWrapper(type(error), error, error.__traceback__)
+        packed, _ = sending.pack(wrapped)
+        return packed
+    return None
+
+
+def _opened_error(packed):
+    if packed is None:
+        return None
+    with contextlib.suppress(BaseException):
+        error = sending.unpack(packed).get_exception()
+        if isinstance(error, Exception):
+            return error
+    return None
 
 
 def _in_words(error):
@@ -133,12 +217,5 @@ def _in_words(error):
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:  # an error whose own text cannot be made
         trace = "".join(traceback.format_tb(error.__traceback__))
-    return FailedOnWorker(type(error).__name__, _say(error, kind=False), trace, worth_another_try(error))
-
-
-def _say(error, kind=True):
-    try:
-        text = str(error)
-    except Exception as problem:
-        text = f"(no text: its __str__ raised {type(problem).__name__})"
-    return f"{type(error).__name__}: {text}" if kind else text
+    text = sending.say(error, kind=False)
+    return FailedOnWorker(type(error).__name__, text, trace, worth_another_try(error))

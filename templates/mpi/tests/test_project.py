@@ -12,25 +12,28 @@ from pathlib import Path
 
 import pytest
 
+import analysis
 import config
-from polaris import checks, facts, views
+from polaris import checks, driver, facts, rules
 
 PROJECT = Path(__file__).resolve().parent.parent
-needs_mpiexec = pytest.mark.skipif(shutil.which("mpiexec") is None, reason="there is no mpiexec here")
+needs_mpiexec = pytest.mark.skipif(not shutil.which("mpiexec"), reason="no mpiexec here")
 
 
 def ising(temperature, size=64, sweeps=1000, seed=1, ranks=1):
     """What ising.py prints; one rank needs no mpiexec."""
     start = [] if ranks == 1 else ["mpiexec", "-n", str(ranks)]
-    command = [*start, sys.executable, "ising.py", *map(str, (temperature, size, sweeps, seed))]
-    return json.loads(subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True).stdout)
+    program = [sys.executable, "ising.py", *map(str, (temperature, size, sweeps, seed))]
+    done = subprocess.run([*start, *program], cwd=PROJECT, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
 
 
 def test_the_settings_fit_polaris():
-    driver, _ = checks.read_driver((PROJECT / "driver.pbs").read_text())
-    ours = checks.Settings(account=config.account, queue=config.queue, walltime=config.walltime)
-    for settings in (driver, ours):
-        assert [p for p in checks.check(settings, ask=lambda name: None) if p.fatal] == []
+    asked_for, _ = driver.read((PROJECT / "driver.pbs").read_text())
+    ours = rules.Settings(account=config.account, queue=config.queue, walltime=config.walltime)
+    for settings in (asked_for, ours):
+        found = checks.check(settings, ask=lambda name: None)
+        assert [problem for problem in found if problem.fatal] == []
 
 
 def test_each_rank_of_a_node_has_threads_of_its_own():
@@ -40,36 +43,66 @@ def test_each_rank_of_a_node_has_threads_of_its_own():
 
 @pytest.mark.parametrize("temperature", [1.8, 2.0])
 def test_magnetization_is_onsagers_below_the_critical_temperature(temperature):
-    assert abs(ising(temperature)["magnetization"] - views.exact_magnetization(temperature)) < 0.02
+    result = ising(temperature=temperature, size=64, sweeps=1000, seed=1)
+    assert abs(result["magnetization"] - analysis.exact_magnetization(temperature)) < 0.02
 
 
 def test_magnetization_vanishes_well_above_it():
-    assert ising(3.5)["magnetization"] < 0.05
+    assert ising(temperature=3.5, size=64, sweeps=1000, seed=1)["magnetization"] < 0.05
+
+
+def test_the_same_seed_gives_the_same_result():
+    first, second = (ising(temperature=2.2, size=16, sweeps=50, seed=3) for _ in range(2))
+    assert first["energy"] == second["energy"]
 
 
 @needs_mpiexec
 def test_a_lattice_that_is_split_over_ranks_has_the_same_physics():
     split = ising(1.8, sweeps=400, ranks=2)
     assert split["ranks"] == 2
-    assert abs(split["magnetization"] - views.exact_magnetization(1.8)) < 0.02
+    assert abs(split["magnetization"] - analysis.exact_magnetization(1.8)) < 0.02
 
 
-def test_the_same_seed_gives_the_same_result():
-    assert ising(2.2, 16, 50)["energy"] == ising(2.2, 16, 50)["energy"]
+def test_the_seeds_of_a_temperature_are_averaged():
+    rows = [
+        {"temperature": 2.0, "magnetization": 0.9, "magnetization_error": 0.01},
+        {"temperature": 1.5, "magnetization": 0.98, "magnetization_error": 0.01},
+        {"temperature": 2.0, "magnetization": 0.94, "magnetization_error": 0.01},
+    ]
+    first, second = analysis.averages(rows)
+    assert (first["temperature"], first["seeds"]) == (1.5, 1)
+    assert (second["magnetization"], second["seeds"]) == (pytest.approx(0.92), 2)
+    assert second["magnetization_error"] == pytest.approx(0.02)  # their scatter
+
+
+def copy_of_the_project(folder, inputs):
+    """The project without its results, with other inputs."""
+    leave = shutil.ignore_patterns(".venv", "results", "runinfo", "__pycache__")
+    copy = shutil.copytree(PROJECT, folder / "project", ignore=leave)
+    (copy / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed\n" + inputs)
+    return copy
+
+
+def run(project):
+    """What `python run.py` prints there."""
+    command = [sys.executable, "run.py", "--mode", "local"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows_of(project, name):
+    """The rows of a CSV file among the results, as dicts of text."""
+    with open(project / "results" / name, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @needs_mpiexec
 def test_a_small_sweep_runs_and_a_second_run_repeats_nothing(tmp_path):
-    inputs = tmp_path / "small.csv"
-    inputs.write_text("temperature,size,sweeps,seed\n1.8,16,50,1\n3.0,16,50,1\n")
-    for path in PROJECT.iterdir():
-        if path.suffix in (".py", ".sh", ".pbs"):
-            (tmp_path / path.name).write_text(path.read_text())
-    shutil.copytree(PROJECT / "polaris", tmp_path / "polaris")
-    command = [sys.executable, "run.py", "--mode", "local", str(inputs)]
-    for said in ("2 of 2 tasks done", "nothing to do"):
-        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert run.returncode == 0, run.stdout + run.stderr
-        assert said in run.stdout
-    with open(tmp_path / "results" / "results.csv", newline="") as file:
-        assert [row["status"] for row in csv.DictReader(file)] == ["done", "done"]
+    project = copy_of_the_project(tmp_path, "1.8,16,50,1\n3.0,16,50,1\n")
+    run(project)
+    first = rows_of(project, "results.csv")
+    assert [row["status"] for row in first] == ["done", "done"]
+    assert "nothing to do" in run(project)
+    assert rows_of(project, "results.csv") == first
+    assert (project / "results" / "magnetization.png").exists()

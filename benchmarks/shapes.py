@@ -1,0 +1,248 @@
+"""Programs of other shapes than a sweep: rows through run.map, a stage graph of plain calls, a steering loop.
+
+    .venv/bin/python benchmarks/shapes.py                     everything, about ten minutes
+    .venv/bin/python benchmarks/shapes.py graph steering      parts of it
+    .venv/bin/python benchmarks/shapes.py rows --old REV      rows beside another revision of this template
+
+Rows: empty ones, seconds of the whole run by `python run.py --mode local`, and memory of its process. Graph: 10,000
+empty plain calls in two stages and a fan-in, in a session and by parsl.load() with the same configuration,
+alternating. Steering: 200 evaluations of 0.5 s on two workers by run.submit, each decided by the results so
+far; killed after 60, restarted; beside the ideal of 50 s.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks")]
+
+from project import ready  # noqa: E402
+
+ROWS = (10_000, 100_000, 1_000_000)
+ROUNDS = 3
+EMPTY = """
+from parsl import python_app
+
+
+@python_app
+def ising(temperature, size, sweeps, seed):
+    return {"value": 2 * temperature}
+"""
+MAP = """
+import sys
+from polaris import cli
+from polaris.sources import table
+import apps
+
+inputs = table("inputs/sweep.csv", temperature=float, size=int, sweeps=int, seed=int)
+
+
+def main(run):
+    run.map(apps.ising, inputs).wait()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(main, inputs))
+"""
+MAP_BEFORE = """
+import sys
+from polaris import cli
+import apps
+
+INPUTS = {"temperature": float, "size": int, "sweeps": int, "seed": int}
+
+
+def task(row):
+    return apps.ising(**row)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main("inputs/sweep.csv", INPUTS, ("value",), task, lambda *_: None))
+"""
+STAGES = """
+from parsl import python_app
+
+
+@python_app
+def first(x):
+    return x
+
+
+@python_app
+def second(x):
+    return x
+
+
+@python_app
+def last(inputs=()):
+    return len(inputs)
+"""
+GRAPH = """
+import sys, time
+import stages
+{load}:
+    stages.first(0).result()
+    began = time.perf_counter()
+    a = [stages.first(i) for i in range(5000)]
+    b = [stages.second(each) for each in a]
+    assert stages.last(inputs=b).result() == 5000
+    print("RATE", 10001 / (time.perf_counter() - began))
+"""
+OURS = "from polaris.session import session\nwith session()"
+PLAIN = "import parsl\nfrom config import fresh_config\nwith parsl.load(fresh_config('local'))"
+STEER = """
+import time
+from concurrent.futures import FIRST_COMPLETED, wait
+from parsl import python_app
+from polaris.session import session
+
+
+@python_app
+def evaluate(x):
+    import os, time
+    time.sleep(0.5)
+    with open("steering.txt", "a") as file:
+        file.write(f"{x}\\n")
+    return time.time() - 0.5, time.time()
+
+
+with session(name="steering") as run:
+    spans, going, asked = [], set(), 0
+    while len(spans) < 200:
+        while asked < 200 and len(going) < 2:
+            going.add(run.submit(evaluate, x=asked))
+            asked += 1
+        ended, going = wait(going, return_when=FIRST_COMPLETED)
+        spans += [future.result() for future in ended]
+    print("SPAN", min(a for a, _ in spans), max(b for _, b in spans))
+"""
+
+
+def shell(project, command, **options):
+    return subprocess.run(
+        ["bash", "-c", f"source activate.sh && exec {command}"],
+        cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
+    )  # fmt: skip
+
+
+def timed(project):
+    """(rows a second from the first start to the last end, MB of the process)"""
+    shutil.rmtree(project / "results", ignore_errors=True)
+    told = "import resource, subprocess, sys; r = subprocess.run([sys.executable, 'run.py', '--mode', 'local'])"
+    told += "; print('MB', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(r.returncode)"
+    done = shell(project, f'python -c "{told}"')
+    if done.returncode:
+        raise SystemExit(done.stdout[-2000:])
+    start, end, rows = float("inf"), 0.0, 0
+    with open(project / "results" / "tasks.csv") as file:
+        names = file.readline().strip().split(",")
+        at = names.index("started"), names.index("ended")
+        for line in file:
+            cells = line.split(",")
+            start, end = min(start, float(cells[at[0]])), max(end, float(cells[at[1]]))
+            rows += 1
+    return rows / (end - start), float(done.stdout.rpartition("MB ")[2].split()[0])
+
+
+def older(revision, project):
+    """A project baked from another revision, with the environment of this one."""
+    folder = ROOT / ".bench" / "older"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "x"], cwd=folder, input=archive, check=True)
+    cookiecutter = Path(sys.executable).with_name("cookiecutter")
+    env = {**os.environ, "COOKIECUTTER_CONFIG": os.devnull}
+    bake = [cookiecutter, folder, "--no-input", "create_venv=no", "project_name=before"]
+    subprocess.run(bake, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
+    (folder / "before" / ".venv").symlink_to(project / ".venv")
+    return folder / "before"
+
+
+def rows(project, revision):
+    projects = {"run.map": (project, MAP)}
+    if revision:
+        projects[revision] = (older(revision, project), MAP_BEFORE)
+    for path, program in projects.values():
+        (path / "apps.py").write_text(EMPTY)
+        (path / "run.py").write_text(program)
+    for number in ROWS:
+        rates = {name: [] for name in projects}
+        for _ in range(1 if number > 100_000 else ROUNDS):
+            for name, (path, _) in projects.items():
+                with open(path / "inputs" / "sweep.csv", "w") as file:
+                    file.write("temperature,size,sweeps,seed\n")
+                    file.writelines(f"{i / 100},16,20,1\n" for i in range(number))
+                rates[name].append(timed(path))
+        for name, found in rates.items():
+            rate = statistics.median(rate for rate, _ in found)
+            memory = statistics.median(memory for _, memory in found)
+            print(f"{number:>9,} rows  {name:10} {rate:9,.0f} rows/s  {memory:6.0f} MB")
+        if revision:
+            ratios = [a / b for (a, _), (b, _) in zip(rates["run.map"], rates[revision], strict=True)]
+            print(f"{'':>9}       ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+
+
+def graph(project):
+    (project / "stages.py").write_text(STAGES)
+    rates = {"session": [], "parsl.load": []}
+    for _ in range(ROUNDS):
+        for name, load in (("session", OURS), ("parsl.load", PLAIN)):
+            (project / "graph.py").write_text(GRAPH.format(load=load))
+            said = shell(project, "python graph.py").stdout
+            rates[name].append(float(said.partition("RATE ")[2].split()[0]))
+    ratios = [ours / plain for ours, plain in zip(*rates.values(), strict=True)]
+    for name, found in rates.items():
+        print(f"graph, 10,001 empty calls  {name:10} {statistics.median(found):7,.0f} calls/s")
+    print(f"{'':>16} ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+
+
+def steering(project):
+    (project / "steer.py").write_text(STEER)
+    shutil.rmtree(project / "results" / "steering", ignore_errors=True)
+    ran = project / "steering.txt"
+    ran.unlink(missing_ok=True)
+    began = time.time()
+    command = ["bash", "-c", "source activate.sh && exec python steer.py"]
+    first = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, start_new_session=True)
+    while not ran.exists() or len(ran.read_text().split()) < 60:
+        time.sleep(0.02)
+    before = ran.stat().st_mtime
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    recorded = len((project / "results" / "steering" / "evaluate.csv").read_text().splitlines()) - 1
+    said = shell(project, "python steer.py").stdout
+    calls = ran.read_text().split()
+    start, end = map(float, said.partition("SPAN ")[2].split()[:2])
+    first_start = start  # of a call of the first run: its result is in the table
+    lines = (project / "results" / "steering" / "tasks.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    starts = sorted(float(dict(zip(names, line.split(","), strict=True))["started"]) for line in lines[1:])
+    second_start = next(at for at in starts if at > before)
+    spent = (before - first_start) + (end - second_start)
+    twice = len(calls) - len(set(calls))
+    print(f"steering, 200 x 0.5 s on two workers, killed after {recorded} were recorded: {spent:.1f} s, "
+          f"{spent / 50:.3f} x the ideal; evaluations made twice: {twice} (of those recorded: "
+          f"{len(calls) - 200 - max(0, twice)}); in all {time.time() - began:.0f} s")  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", help="rows, graph, steering")
+    parser.add_argument("--old", help="a revision of this template to compare rows with")
+    args = parser.parse_args()
+    parts = args.parts or ["graph", "steering", "rows"]
+    project = ready()
+    if "graph" in parts:
+        graph(project)
+    if "steering" in parts:
+        steering(project)
+    if "rows" in parts:
+        rows(project, args.old)

@@ -1,0 +1,1 @@
+{% include cookiecutter.workload ~ "/analysis.py" %}

@@ -1,0 +1,208 @@
+"""What workers start with: shell text, GPUs, addresses; and whether they would start at all."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import sys
+import tarfile
+from pathlib import Path
+
+from . import facts, machine
+from .machine import PROJECT
+
+MONITORED = 30  # seconds between looks at the resources that a task uses
+SLOW = 120  # seconds that Parsl's program for workers may take to say what it can
+
+
+# --- the folder of Parsl's files ------------------------------------------------------------------
+def make_private(run_dir: os.PathLike) -> None:
+    """Make the folder of Parsl's files: who can read the certificates in it can send tasks.
+
+    It is there before a block starts: the launcher's own files, such as $JOBNAME.nodes, go there.
+    """
+    os.makedirs(run_dir, exist_ok=True)
+    os.chmod(run_dir, 0o700)
+
+
+def checkpoints(run_dir: os.PathLike) -> list[str]:
+    """The folders of Parsl's checkpoints of earlier runs, without those that a kill left empty."""
+    from parsl.utils import get_all_checkpoints
+
+    folders = get_all_checkpoints(str(run_dir))
+    return [folder for folder in folders if os.path.exists(f"{folder}/tasks.pkl")]
+
+
+def monitoring():
+    """Parsl's MonitoringHub: a database of tasks, nodes, blocks and resources, in run_dir."""
+    from parsl.monitoring import MonitoringHub
+
+    return MonitoringHub(
+        workflow_name=PROJECT.name,
+        resource_monitoring_interval=MONITORED,
+    )
+
+
+# --- how Parsl's programs are started -------------------------------------------------------------
+def of_local_node(run_dir: os.PathLike) -> str:
+    """The worker_init that makes a pool for MPI tasks take this machine for the node of a job."""
+    nodes = shlex.quote(f"{run_dir}/localhost")
+    return f"{_this_environment()}; hostname >{nodes}; export PBS_NODEFILE={nodes}"
+
+
+def threads(number: int) -> str:
+    """Shell text that lets a task's libraries start that many threads."""
+    words = [f"{name}={number}" for name in facts.THREAD_VARIABLES]
+    return "export " + " ".join(words)
+
+
+def start_workers() -> str:
+    """What starts a pool of workers: in the project's folder, where tasks find their files."""
+    from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
+
+    return f"bash {PROJECT}/polaris/start_workers.sh {DEFAULT_LAUNCH_CMD}"
+
+
+def start_interchange() -> list[str]:
+    """What starts Parsl's interchange, with this Python's environment."""
+    return [sys.executable, f"{PROJECT}/polaris/interchange.py", str(os.getpid())]
+
+
+def address(mode: str) -> str | None:
+    """The IP address that workers connect to; None lets Parsl offer all of this host's."""
+    if mode == "local":
+        return "127.0.0.1"
+    from parsl.addresses import address_by_interface
+
+    for _, name in socket.if_nameindex():
+        if name == facts.LOGIN_INTERFACE:
+            return address_by_interface(name)
+    return None
+
+
+# --- mode local -----------------------------------------------------------------------------------
+def local_workers(workers_per_gpu: int) -> tuple[dict, str]:
+    """(settings of an executor for this machine alone, the worker_init that goes with them)."""
+    cores = os.cpu_count() or 1
+    visible = machine.visible_gpus()
+    workers = len(visible) * workers_per_gpu
+    if not visible:
+        workers = min(4, cores)
+    settings = {"max_workers_per_node": workers, "cores_per_worker": cores / workers}
+    worker_init = f"{_this_environment()}; {threads(max(1, cores // workers))}"
+    if visible:
+        settings["available_accelerators"] = _devices(visible, workers, workers_per_gpu)
+    elif machine.gpus():
+        worker_init += "; export CUDA_VISIBLE_DEVICES="
+    return settings, worker_init
+
+
+def _devices(visible, workers, workers_per_gpu):
+    """The device of each worker, by name.
+
+    Parsl's worker pool divides an index by the workers for each device that nvidia-smi lists.
+    """
+    share = max(1, workers // len(machine.gpus()))
+    devices = []
+    for name in visible:
+        if name.isdigit():
+            name = str(int(name) * share)
+        devices += [name] * workers_per_gpu
+    return devices
+
+
+def _this_environment():
+    """Shell text: the Python that runs this has what the tasks need, activate.sh sourced or not."""
+    folder = shlex.quote(str(Path(sys.executable).parent))
+    project = shlex.quote(str(PROJECT))
+    return f"export PATH={folder}:$PATH PYTHONPATH={project}:$PYTHONPATH"
+
+
+# --- the environment on the nodes' own disks ------------------------------------------------------
+def packed_environment() -> str:
+    """Pack this Python's environment into one file beside it, where there is no newer one.
+
+    Returns the shell text by which a block's nodes use it; "" where it cannot be packed, which is
+    said.
+    """
+    venv = Path(sys.prefix)
+    packed = venv.with_name(f"{venv.name}.tar.gz")
+    new = venv.with_name(f"{venv.name}.{os.getpid()}.tar.gz")
+    try:
+        if _is_older(packed, venv):
+            print(f"packing the environment, once: {packed}", file=sys.stderr, flush=True)
+            _pack(venv, new, packed)
+    except OSError as error:
+        file = error.filename or new
+        wrong = f"{file}: {error.strerror}: the environment is not packed"
+        print(wrong, file=sys.stderr)
+        return ""
+    return f"; source {PROJECT}/polaris/local_environment.sh {packed}"
+
+
+def _is_older(packed, venv):
+    """Whether a packed environment is not there, or older than the packages of its venv."""
+    parts = [venv / "ready", *venv.glob("lib/python*/site-packages")]
+    installed = max(part.stat().st_mtime for part in parts)
+    return not packed.exists() or packed.stat().st_mtime <= installed
+
+
+def _pack(venv, new, packed):
+    """Write it under another name first: a job that starts meanwhile sees no half of it."""
+    try:
+        with tarfile.open(new, "w:gz", compresslevel=1) as tar:
+            tar.add(venv, arcname=".")
+        os.replace(new, packed)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+# --- whether workers would start ------------------------------------------------------------------
+def problem_of_start(mode: str) -> str | None:
+    """Why no worker would start here, in words; None where it does. Tries Parsl's program.
+
+    As a block does it: by its name, after activate.sh; in mode local beside the Python that runs
+    this.
+    """
+    load = _this_environment()
+    if mode != "local":
+        activate = shlex.quote(f"{PROJECT}/activate.sh")
+        load = f"source {activate}"
+    script = f"{load} || exit 1; exec process_worker_pool.py --help"
+    wrong = machine.complaint(["bash", "-c", script], SLOW)
+    return wrong and f"workers cannot be started: {wrong}"
+
+
+def lacks_worker_pool(ours: bool) -> Path | None:
+    """Where Parsl's program for workers should lie and does not; None where it does.
+
+    ours: whether this Python is of the project's environment: then that program must be, too.
+    """
+    folder = Path(sys.executable).parent
+    places = str(folder) if ours else _path_of_tasks()
+    if shutil.which("process_worker_pool.py", path=places):
+        return None
+    return folder
+
+
+def foreign_mpiexec() -> str | None:
+    """The mpiexec of a package of this environment, which knows no nodes, nor PALS's options."""
+    found = shutil.which("mpiexec", path=_path_of_tasks())
+    if found is None:
+        return None
+    for place in (sys.prefix, os.environ.get("CONDA_PREFIX")):
+        if place and Path(found).is_relative_to(place):
+            return found
+    return None
+
+
+def has_mpiexec() -> bool:
+    """Whether there is one that could start ranks on this machine."""
+    return shutil.which("mpiexec", path=_path_of_tasks()) is not None
+
+
+def _path_of_tasks():
+    folder = str(Path(sys.executable).parent)
+    return os.pathsep.join([folder, *os.get_exec_path()])

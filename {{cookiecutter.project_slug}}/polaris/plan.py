@@ -1,0 +1,176 @@
+"""What is to be done of a table: its rows, and which of them have a result already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from . import sources
+from .errors import Refused
+from .keys import Keys, key_of
+from .result_table import USUAL, ResultTable
+
+CODE = -2  # the place of the column `code` in a line
+
+
+class Plan:
+    """Rows of a source beside what there is of their results.
+
+    wanted: which rows, a function of (row, keys so far); None: all. problems: lines, each a reason
+    to refuse.
+    """
+
+    def __init__(self, source, table: ResultTable, wanted: Callable | None = None):
+        self.source = source
+        self.table = table
+        self.wanted = wanted
+        self.problems = []
+        self.keys = Keys()  # of the rows, where they can be read again
+        self.done = Keys()  # of those that have a result
+        self.strangers = 0  # lines of results whose row the source no longer has
+        self.codes = Counter()  # of the results: by which code they were computed
+
+    @property
+    def total(self) -> int:
+        return len(self.keys)
+
+    @property
+    def left(self) -> int:
+        return len(self.keys) - len(self.done)
+
+    @property
+    def repeated(self) -> set:
+        """Keys of rows that stand in the results more than once: the first one counts."""
+        return self.done.repeated
+
+    def read(self) -> Plan:
+        """Take the keys of the rows and of the results."""
+        self._read_rows()
+        if not self.problems:
+            self.read_results()
+        return self
+
+    def refuse(self) -> None:
+        """Refused with every problem."""
+        lines = self.lines()
+        if lines:
+            raise Refused("\n".join(lines))
+
+    def lines(self) -> list[str]:
+        """The problems, so many of them that one reads them."""
+        most = sources.MOST_PROBLEMS
+        more = [f"{self.source.words}: and more"] if len(self.problems) > most else []
+        return self.problems[:most] + more
+
+    def is_missing(self, row: dict) -> bool:
+        """Whether a row is wanted and has no result."""
+        if self.wanted is None and not len(self.done):
+            return True
+        key = key_of(row)
+        if self.wanted is not None and key not in self.keys:
+            return False
+        return key not in self.done
+
+    def stale(self, code: str) -> int:
+        """How many of the results were computed by another code."""
+        return self.codes.total() - self.codes[code]
+
+    def why_nothing(self) -> str:
+        """Why nothing is to be done, in words."""
+        if self.wanted is not None and not self.total:
+            return "no row is chosen by --only"
+        return "every row has its result"
+
+    def _read_rows(self):
+        for _, row in self.source.rows(self.problems):
+            if self.wanted is None or self.wanted(row, self.keys):
+                self.keys.add(key_of(row))
+            if len(self.problems) > sources.MOST_PROBLEMS:
+                return
+        self.keys.sort()
+        if self.problems:
+            return
+        if self.keys.repeated:
+            self._name_the_repeated()
+        elif not len(self.keys) and self.source.needs_rows:
+            none = "no rows" if self.wanted is None else "no row is chosen by --only"
+            self.problems.append(f"{self.source.words}: {none}")
+
+    def _name_the_repeated(self):
+        first = {}
+        for number, row in self.source.rows():
+            key = key_of(row)
+            if key in self.keys.repeated and first.setdefault(key, number) != number:
+                earlier = self.source.short_place(first[key])
+                self.problems.append(f"{self.source.place(number)}: repeats {earlier}")
+
+    def read_results(self) -> None:
+        """Take the keys of what is done; every line of the file is one, or a problem."""
+        wrong = self.table.problem()
+        if wrong:
+            self.problems.append(wrong)
+            return
+        if self.table.header is None:
+            return
+        for line in self.table.recorded():
+            if line.row is None:
+                self._name_a_line(line)
+                if len(self.problems) > sources.MOST_PROBLEMS:
+                    return
+                continue
+            key = key_of(line.row)
+            if self.source.rereadable and key not in self.keys:
+                self.strangers += self.wanted is None
+                continue
+            self.done.add(key)
+            self.codes[line.fields[CODE]] += 1
+        self.done.sort()
+
+    def _name_a_line(self, line):
+        said = ",".join(line.fields or ())[:60]
+        mend = "mend the line, or delete it to have its row computed again"
+        wrong = f"{self.table.shown} line {line.number}: is no row of results ({said!r})"
+        self.problems.append(f"{wrong}: {mend}")
+
+    # --- in words ---------------------------------------------------------------------------------
+    def first_lines(self, name: str, code: str) -> list[str]:
+        """What is said of it before the first task. name, code: of the app."""
+        lines = [self._of_the_rows()]
+        has = f"{self.table.shown} has"
+        if self.strangers:
+            rows = _rows(self.strangers)
+            lines.append(
+                f"{has} {rows} that the input has no more: kept, and left out of the summary"
+            )
+        if self.repeated:
+            rows = f"{_rows(len(self.repeated))} more than once"
+            lines.append(f"{has} {rows}: the first of each counts, in the summary too")
+        stale = self.stale(code)
+        if stale:
+            lines.append(of_earlier_code(name, stale, self.codes.total()))
+        return lines
+
+    def _of_the_rows(self):
+        named = "" if self.table.name == USUAL else f" ({self.table.name})"
+        words = f"{self.source.words}{named}"
+        if not self.source.rereadable:
+            return f"{words}: read as they come"
+        line = f"{words}: {self.total} task{'s' * (self.total != 1)}"
+        line += " chosen by --only" if self.wanted is not None else ""
+        if len(self.done):
+            line += f", {len(self.done)} of them done before"
+        unused = self.source.unused()
+        if unused:
+            line += f"; no task is given the columns {', '.join(unused)}"
+        return line
+
+
+def of_earlier_code(name: str, stale: int, results: int) -> str:
+    """That results of an app were computed by code that was edited since."""
+    of = f"{stale} of its {results} result{'s' * (results != 1)}"
+    edited = f"{name}, or code that it uses, was edited since: {of} are of earlier code, and kept"
+    return f"{edited}; python run.py --again {name} computes them anew"
+
+
+def _rows(number):
+    return f"{number} row{'s' * (number != 1)}"

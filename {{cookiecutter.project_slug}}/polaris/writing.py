@@ -1,0 +1,124 @@
+"""What has ended is written down: results, tries, counts. By a thread of its own, in the order of
+the ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+
+from .errors import one_line, root_of, stage_of
+from .jobs import trace_of
+from .kernel import Called, Tried
+from .lock import BEAT
+from .machine import shown
+from .parsl_parts import about_try
+
+FIRST_TRACES = 20  # of the failed calls of an app, that are kept
+TICK = 0.5  # seconds between looks while nothing ends
+
+
+class Writer:
+    """Writes down what ends in a session, until it is closed."""
+
+    def __init__(self, session):
+        self.session = session
+        self.folder = session.folder
+        self.tally = session.tally
+        self.calls = session.calls
+        self.ended = session.ended
+        self.closed = threading.Event()
+        self.looked = time.monotonic()
+        self.thread = threading.Thread(target=self._write, name="results", daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def close(self) -> None:
+        """Write what has ended so far, and end."""
+        self.closed.set()
+        self.thread.join(BEAT)
+
+    def _write(self):
+        while not self.closed.is_set():
+            self._write_down(self.ended_within(TICK))
+        self._write_down(self.ended_within(0))
+
+    def ended_within(self, seconds: float) -> list:
+        """What ended since last asked; at least one thing, if one ends within so many seconds."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            first = self.ended.get(timeout=seconds) if seconds else self.ended.get_nowait()
+            found.append(first)
+            while True:
+                found.append(self.ended.get_nowait())
+        return found
+
+    def _write_down(self, found):
+        if time.monotonic() - self.looked > BEAT:  # it was suspended
+            self.session.guarded(self.folder.lock.check)
+        self.looked = time.monotonic()
+        for ended in found:
+            self.session.guarded(self._one, ended)
+        if found:
+            self.session.running.stop_if_broken()  # before anybody takes what is missing for ended
+            self.session.guarded(self._flush)
+            self.session.notify()
+
+    def _flush(self):
+        self.folder.flush()
+        for job in list(self.session.jobs.values()):
+            job.flushed()
+
+    def _one(self, ended):
+        if isinstance(ended, Called):
+            self._call_ended(ended)
+        elif isinstance(ended, Tried):
+            self._try_failed(ended)
+        else:
+            ended.landed()
+
+    def _call_ended(self, ended):
+        future, owner = ended
+        task = future.task_record
+        self.calls.owner_of(task, forget=True)
+        counted = owner is None or owner.counted
+        if not counted:
+            return
+        count = self.tally.app(task["func_name"])
+        error = future.exception()
+        if error is None:
+            count.done += 1
+            count.before += task["from_memo"]
+            if owner is None and not task["memoize"] and not task["join"]:
+                count.uncached += 1
+            if not task["from_memo"] and not task["join"]:
+                self._record(task, about_try(task), owner)
+        elif not self.session.cut_off(error):
+            count.failed += 1
+            self._tell_failure(task, error, count)
+
+    def _tell_failure(self, task, error, count):
+        """A plain call that failed: its reason, and where its trace is."""
+        root = root_of(error)
+        app = stage_of(root) or task["func_name"]
+        reason = f"{app}: {one_line(root)}"
+        if root is error and count.failed <= FIRST_TRACES:
+            name = f"{app}-run{self.folder.run_number}-task{task['id']}"
+            trace = self.folder.trace(name, trace_of(error))
+            reason += f"; trace: {shown(trace)}"
+        self.tally.last_failure = count.last_failure = reason
+
+    def _try_failed(self, ended):
+        if not self.session.over:
+            self._record(ended.task, ended.tried, self.calls.owner_of(ended.task))
+
+    def _record(self, task, tried, owner):
+        if owner is None:
+            self.folder.record_try({**tried, "table": "", "line": ""})
+            return
+        tried = {**tried, "table": owner.table, "try": tried["try"] + owner.tries}
+        for line in owner.lines:
+            self.folder.record_try({**tried, "line": line})
