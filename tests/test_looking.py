@@ -114,7 +114,7 @@ def test_the_terminal_shows_tasks_workers_blocks_and_the_last_failure(seen):
     view = "\n".join(lines)
     assert re.search(r"done \d+, failed \d, left \d+ of 321; [\d.]+ tasks/s, \d+ s to go", view), view
     assert re.search(r"workers 8 of 12, running \d+", view), view
-    assert re.search(r"block 0 \(job \d+\) runs since \d\d:\d\d, 8 workers, ends in \d+ min", view), view
+    assert re.search(r"block 0 \(job \d+\) runs since \d\d:\d\d, 8 workers, ends in (\d+ min|1 h)", view), view
     assert "4 tries lost with a worker, node or block, and made again" in view
     assert "last failure: line 62 of the input: ValueError: temperature=-1.0" in view
     assert len(asked) <= 2, "PBS is asked once a minute at most, and once at the end"
@@ -452,7 +452,7 @@ def test_an_executable_of_the_user_is_recorded_too(project):
     edit(
         project,
         "apps.py",
-        'return \'hostname; nvidia-smi -L | grep -e "^GPU $CUDA_VISIBLE_DEVICES:" -e "UUID: $CUDA_VISIBLE_DEVICES"\'',
+        'return f\'hostname; nvidia-smi -L | grep -e "^GPU {device}:" -e "UUID: {device}"\'',
         "return 'sleep 0.3; test -e once || ! touch once'",  # it fails the first time
     )
     done = user(project, "python run.py --mode local")

@@ -138,7 +138,9 @@ def run(program, session: Session, prepare: Callable[[], None]) -> int:
         session.screen.is_gone()
         session.stop(Stop.TERMINAL_LOST)
         error = Stopped()
-    except (Exception, SystemExit, KeyboardInterrupt) as raised:
+    except SystemExit as left:  # sys.exit() ends a program well
+        error = left if left.code else None
+    except (Exception, KeyboardInterrupt) as raised:
         error = Stopped() if session.cut_off(raised) else raised
     said = None
     if error is not None and not isinstance(error, Stopped):

@@ -101,8 +101,10 @@ class Tally:
         text = self._counts_in_words()
         left = self.left
         if stopping is not None and left:
-            text += f"; {stopping.words}: no further task, waiting for those that run"
-            return text + (" (Ctrl-C again: at once)" if stopping is Stop.CTRL_C else "")
+            # In front: a narrow terminal cuts off what is behind.
+            said = f"{stopping.words}: no further task, waiting for those that run"
+            said += " (Ctrl-C again: at once)" if stopping is Stop.CTRL_C else ""
+            return f"{said}; {text}"
         if not left:
             return text
         ended = self.ended
