@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import tables, values
+from .errors import Refused
 from .lock import Lock
 from .result_table import ResultTable
 from .tables import Table
@@ -52,6 +53,7 @@ class Folder:
         self.tries = None  # tasks.csv, while tasks run
         self.open = []  # files that are written
         self.closing = contextlib.ExitStack()
+        self.lost = None  # why nothing may be written any more
 
     def hold(self, mode: str) -> None:
         """Take the folder for this run, and cut off what a killed one left half written."""
@@ -63,8 +65,19 @@ class Folder:
         self.closing.close()
         self.lock.let_go()
 
+    def check(self) -> None:
+        """Refused where another run has taken the folder; nothing more is written there then."""
+        try:
+            self.lock.check()
+        except Refused as wrong:
+            self.lost = wrong
+            self.closing.close()
+            raise
+
     def write(self, path: Path, mode: str, header: tuple | list) -> Table:
         """A table that is written from now on until the folder is let go."""
+        if self.lost is not None:
+            raise self.lost
         file = self.closing.enter_context(Table(path, mode, header))
         self.open.append(file)
         return file

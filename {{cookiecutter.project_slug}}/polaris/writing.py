@@ -58,8 +58,10 @@ class Writer:
 
     def _write_down(self, found):
         if time.monotonic() - self.looked > BEAT:  # it was suspended
-            self.session.guarded(self.folder.lock.check)
+            self.session.guarded(self.folder.check)
         self.looked = time.monotonic()
+        if self.folder.lost is not None:
+            return  # another run computes these rows, or has
         for ended in found:
             self.session.guarded(self._one, ended)
         if found:
