@@ -135,8 +135,12 @@ def shell(project, command, **options):
 def timed(project):
     """(rows a second from the first start to the last end, MB of the process)"""
     shutil.rmtree(project / "results", ignore_errors=True)
-    told = "import resource, subprocess, sys; r = subprocess.run([sys.executable, 'run.py', '--mode', 'local'])"
-    told += "; print('MB', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(r.returncode)"
+    told = (
+        "import resource, subprocess, sys; r = subprocess.run([sys.executable, 'run.py', '--mode', 'local'])"
+    )
+    told += (
+        "; print('MB', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(r.returncode)"
+    )
     done = shell(project, f'python -c "{told}"')
     if done.returncode:
         raise SystemExit(done.stdout[-2000:])
@@ -187,7 +191,9 @@ def rows(project, revision):
             print(f"{number:>9,} rows  {name:10} {rate:9,.0f} rows/s  {memory:6.0f} MB")
         if revision:
             ratios = [a / b for (a, _), (b, _) in zip(rates["run.map"], rates[revision], strict=True)]
-            print(f"{'':>9}       ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+            print(
+                f"{'':>9}       ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+            )
 
 
 def graph(project):

@@ -62,11 +62,13 @@ def count(shape, fault, calls, killed, lost, repeated):
     CELLS.setdefault((shape, fault), Counter()).update(counted)
 
 
-def write_down(name):
+def write_down():
     """Keep what this process counted, then write the table of all that was counted since pytest began."""
     (CACHE / "cells").mkdir(parents=True, exist_ok=True)
     cells = [[*cell, dict(counted)] for cell, counted in CELLS.items()]
-    (CACHE / "cells" / f"{name}.json").write_text(json.dumps(cells))
+    new = CACHE / "cells" / f"{os.getpid()}.new"  # whole at once: pytest -n has several processes
+    new.write_text(json.dumps(cells))
+    new.rename(new.with_suffix(".json"))
     found = {}
     for path in (CACHE / "cells").glob("*.json"):
         if path.stat().st_mtime >= BEGUN:

@@ -923,7 +923,7 @@ def test_the_sums():
     assert SUMS["lost"] == SUMS["repeated"] == 0
     SAID.parent.mkdir(exist_ok=True)
     SAID.write_text(sums() + "\n")
-    write_down("sweep")
+    write_down()
 
 
 def sums():

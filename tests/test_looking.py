@@ -114,7 +114,9 @@ def test_the_terminal_shows_tasks_workers_blocks_and_the_last_failure(seen):
     view = "\n".join(lines)
     assert re.search(r"done \d+, failed \d, left \d+ of 321; [\d.]+ tasks/s, \d+ s to go", view), view
     assert re.search(r"workers 8 of 12, running \d+", view), view
-    assert re.search(r"block 0 \(job \d+\) runs since \d\d:\d\d, 8 workers, ends in (\d+ min|1 h)", view), view
+    assert re.search(r"block 0 \(job \d+\) runs since \d\d:\d\d, 8 workers, ends in (\d+ min|1 h)", view), (
+        view
+    )
     assert "4 tries lost with a worker, node or block, and made again" in view
     assert "last failure: line 62 of the input: ValueError: temperature=-1.0" in view
     assert len(asked) <= 2, "PBS is asked once a minute at most, and once at the end"
@@ -421,9 +423,7 @@ def test_without_a_run_or_an_environment_the_report_says_so_in_one_line(project,
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     without = run([bare / "bin" / "python", "-m", "polaris.report"], project, env=user_env(tmp_path))
-    assert (
-        without.stdout.strip().endswith("has no numpy: source activate.sh") and without.returncode == 1
-    )
+    assert without.stdout.strip().endswith("has no numpy: source activate.sh") and without.returncode == 1
 
 
 @pytest.mark.slow

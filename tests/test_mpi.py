@@ -492,7 +492,7 @@ def test_a_job_with_too_few_nodes_left_ends_and_the_next_one_goes_on(polaris_mpi
 @pytest.mark.fault
 def test_the_sums_of_these_faults():
     assert SUMS["lost"] == SUMS["repeated"] == 0 and SUMS["faults"] == 4
-    write_down("mpi")
+    write_down()
     SAID.write_text(
         f"of MPI tasks: faults injected: {SUMS['faults']}; rows: {SUMS['rows']}, lost: {SUMS['lost']}; executions "
         f"killed by the faults: {SUMS['killed']}; rows repeated beyond those: {SUMS['repeated']}\n"

@@ -449,5 +449,5 @@ def test_what_a_fault_costs(case_of, shape, fault):
 # --- the sums ------------------------------------------------------------------------------------
 def test_the_table():
     assert tuple(INJECTED) == FAULTS
-    write_down("shapes")
+    write_down()
     assert all(counted["lost"] == counted["repeated"] == 0 for counted in CELLS.values()), CELLS
