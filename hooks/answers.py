@@ -17,6 +17,8 @@ def problems(answers, project, checks):
     """(lines that refuse, {question: value that would do})."""
     same = ("project_slug", "account", "queue", "walltime", "filesystems", "conda_version", "workers_per_gpu")
     given = {name: answers[name] for name in same}
+    for name in ("kinds", "nodes_of_kind"):  # as config.py has them
+        given[name] = answers[f"_{name}"][answers["workload"]]
     # A slug that is no name is said as such: the folder it is in may well be one.
     good = re.fullmatch(r"[A-Za-z0-9_-]+", answers["project_slug"])
     folder = str(project if good else project.parent / "project")

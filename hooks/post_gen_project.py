@@ -27,6 +27,8 @@ def meaning():
 
     same = ("project_slug", "account", "queue", "walltime", "filesystems", "conda_version", "workers_per_gpu")
     given = {name: answers[name] for name in same}
+    for name in ("kinds", "nodes_of_kind"):  # as config.py has them
+        given[name] = answers[f"_{name}"][answers["workload"]]
     settings = checks.Settings(**given, nodes_per_block=answers["nodes"], project_dir=str(project))
     found = checks.check(settings)
     fatal = [f"{p.name}={p.given}: {p.wrong}" for p in found if p.fatal]

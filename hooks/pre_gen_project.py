@@ -16,13 +16,18 @@ from pathlib import Path
 answers = json.loads(r"""{{ cookiecutter | tojson }}""")
 # Values given as key=value are rendered by Jinja before any hook runs; these are as they were given.
 given = json.loads(r"""{{ (_cookiecutter if _cookiecutter is defined else {}) | tojson }}""")
-FROM_TEMPLATE = "{{ '{{ cookiecutter.project_name | slugify }}' }}"
+FROM_TEMPLATE = (  # the defaults that are made of other answers
+    "{{ '{{ cookiecutter.project_name | slugify }}' }}",
+    """{{ "{{ '2' if cookiecutter.workload == 'stages' else '1' }}" }}""",
+)
 
 problems = []
 for name, value in answers.items():
     if name.startswith("_") or not isinstance(value, str):
         continue
-    texts = {value} | {text for text in [given.get(name)] if isinstance(text, str) and text != FROM_TEMPLATE}
+    texts = {value} | {
+        text for text in [given.get(name)] if isinstance(text, str) and text not in FROM_TEMPLATE
+    }
     shown = ascii(value if len(value) <= 60 else value[:60] + "...")
     if any(
         mark in text

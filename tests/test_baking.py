@@ -16,7 +16,7 @@ BOTH = """
     polaris/cli.py polaris/code.py polaris/driver.py polaris/ending.py polaris/environment.py
     polaris/errors.py polaris/facts.py polaris/folder.py polaris/gpu_affinity.sh polaris/groups.py
     polaris/history.py polaris/identity.py polaris/interchange.py polaris/jobs.py polaris/kernel.py
-    polaris/keys.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
+    polaris/keys.py polaris/kinds.py polaris/layout.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
     polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
     polaris/pictures.py polaris/plan.py polaris/printed.py polaris/queues.py polaris/reading.py
@@ -25,7 +25,7 @@ BOTH = """
     polaris/showing.py polaris/signals.py polaris/sources.py polaris/spent.py polaris/start_workers.sh
     polaris/staying.py polaris/submits.py polaris/tables.py polaris/tally.py polaris/threads.py
     polaris/time_limit.py polaris/timeline.py polaris/values.py polaris/views.py polaris/walltime.py
-    polaris/work.py polaris/writing.py
+    polaris/wanted.py    polaris/work.py polaris/writing.py
 """.split()
 FILES = {
     "sweep": sorted(BOTH),
@@ -96,7 +96,7 @@ def inspect(project, answers):
 @pytest.mark.parametrize("workload", FILES)
 def test_a_project_has_the_files_that_its_readme_names_and_no_others(bake, workload):
     project = bake(workload=workload).project_path
-    inspect(project, {"nodes": "1", "queue": "debug", "workload": workload})
+    inspect(project, {"nodes": "2" if workload == "stages" else "1", "queue": "debug", "workload": workload})
     lint(project)
     readme = (project / "README.md").read_text()
     for name in {name.split("/")[0] for name in FILES[workload]} - {

@@ -893,7 +893,7 @@ def test_the_ports_are_closed_to_other_users_and_the_run_directory_too(case):
     probe = f"""
 import pickle, sys, zmq
 from parsl import curvezmq
-for certificates in (None, {str(run_dir / "000" / "htex" / "certificates")!r}):
+for certificates in (None, {str(run_dir / "000" / "gpu" / "certificates")!r}):
     context = curvezmq.ClientContext(certificates)
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)

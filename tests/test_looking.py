@@ -210,14 +210,14 @@ def test_a_notebook_and_a_log_get_lines_and_a_terminal_a_bar(monkeypatch):
 class Folder:
     """A folder of results made by hand: one block of `nodes` nodes from second 0 on, asked for at -10.
 
-    more: {executor: its nodes}, beside htex, whose blocks are called "0", too.
+    more: {executor: its nodes}, beside gpu, whose blocks are called "0", too.
     """
 
     def __init__(self, path, nodes, workers, end, more=None, **ended):
         self.path = path / "results"
         self.path.mkdir()
         self.tries = []
-        sizes = {"htex": nodes, **(more or {})}
+        sizes = {"gpu": nodes, **(more or {})}
         executors = {
             label: {"nodes_per_block": number, "workers_per_node": workers, "workers": number * workers}
             for label, number in sizes.items()
@@ -236,7 +236,7 @@ class Folder:
 
     def task(
         self, started, ended, host="a", worker="0", status="done", tried=0, cause="", app="app",
-        executor="htex", table="results",
+        executor="gpu", table="results",
     ):  # fmt: skip
         line = len(self.tries) + 2 if table else ""
         self.tries.append(
@@ -244,7 +244,7 @@ class Folder:
             f"{status},{cause}\n"
         )
 
-    def lost(self, when, host="a", worker="", executor="htex"):
+    def lost(self, when, host="a", worker="", executor="gpu"):
         self.tries.append(
             f"1,results,99,app,{executor},0,0,,{when},,{host},,{worker},,lost,ManagerLost: gone\n"
         )
@@ -289,7 +289,7 @@ def test_a_lost_node_a_lost_worker_and_nodes_that_never_worked(tmp_path):
 
 def test_a_run_whose_tasks_were_all_refused_is_listed_and_breaks_nothing(tmp_path):
     folder = Folder(tmp_path, nodes=1, workers=1, end=100)
-    folder.tries.append("1,results,2,app,htex,0,,,,,,,,,failed,TypeError: no\n")
+    folder.tries.append("1,results,2,app,gpu,0,,,,,,,,,failed,TypeError: no\n")
     assert folder.shares() == {"never a task": 100}
     assert folder.run.count(1) == 1 and folder.run.node_hours == pytest.approx(100 / 3600)
 
@@ -297,7 +297,7 @@ def test_a_run_whose_tasks_were_all_refused_is_listed_and_breaks_nothing(tmp_pat
 def test_a_run_that_was_killed_has_a_report_too(tmp_path):
     folder = Folder(tmp_path, nodes=1, workers=2, end=None)
     folder.task(0, 60), folder.task(0, 20, worker="1")
-    folder.tries.append("1,results,4,app,htex,0,0,20")  # half a line, as the kill left it
+    folder.tries.append("1,results,4,app,gpu,0,0,20")  # half a line, as the kill left it
     assert folder.shares() == {"computing": 80, "unfinished": 40}
     assert folder.run.ended_how() == "was cut off"
     (tmp_path / "again").mkdir()
@@ -310,18 +310,18 @@ def test_two_executors_whose_blocks_have_the_same_name(tmp_path):
     folder = Folder(tmp_path, nodes=1, workers=1, end=100, more={"cpu": 2})
     folder.task(0, 100)
     folder.task(20, 30, executor="cpu", app="analyse", table="")
-    folder.lost(50, executor="cpu")  # on the same host: htex has lost nothing
+    folder.lost(50, executor="cpu")  # on the same host: gpu has lost nothing
     folder.task(60, 80, executor="cpu", host="b", app="analyse", table="")
     folder.shares()
     run = folder.run
-    assert folder.parts(run.of["htex"]) == {"computing": 100}
+    assert folder.parts(run.of["gpu"]) == {"computing": 100}
     assert folder.parts(run.of["cpu"]) == {
         "computing": 10 + 20, "start-up": 20 + 60, "node lost": 70, "tail": 20,
     }  # fmt: skip
     assert run.node_hours == pytest.approx(3 * 100 / 3600)
-    assert [(gpu.executor, gpu.host) for gpu in run.busy()] == [("htex", "a"), ("cpu", "a"), ("cpu", "b")]
+    assert [(gpu.executor, gpu.host) for gpu in run.busy()] == [("gpu", "a"), ("cpu", "a"), ("cpu", "b")]
     assert any(
-        "of executor cpu ran tasks 15.0 % of their time, those of htex 100.0 %" in s for s in advice(run)
+        "of executor cpu ran tasks 15.0 % of their time, those of gpu 100.0 %" in s for s in advice(run)
     )
 
 
@@ -367,7 +367,7 @@ def test_the_end_of_each_block_is_asked_of_pbs_and_noted(tmp_path, monkeypatch):
     history.note_ends(folder.path / "runs.jsonl")
     run = runs.read(folder.path)[1]
     assert asked == [["7.pbs", "8.pbs"]]
-    assert {key: span.closed for key, span in run.spans.items()} == {("htex", "0"): 100, ("cpu", "0"): 130}
+    assert {key: span.closed for key, span in run.spans.items()} == {("gpu", "0"): 100, ("cpu", "0"): 130}
     history.note_ends(folder.path / "runs.jsonl")
     assert asked[1:] == [["7.pbs"]], "what is noted is not asked again"
 

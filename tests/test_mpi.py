@@ -191,7 +191,7 @@ def test_blocks_split_theirs(polaris_mpi):
     done = user(case.project, "python run.py --mode blocks", case.pbs)
     assert done.returncode == 0 and "6 of 6 tasks done" in done.stdout, done.stdout
     assert "2 workers a job" in done.stdout
-    assert list(case.project.glob("runinfo/000/htex/certificates/*")), "no other user can send tasks"
+    assert list(case.project.glob("runinfo/000/mpi/certificates/*")), "no other user can send tasks"
     (block,) = case.pbs.jobs().values()
     assert block["Resource_List"]["select"] == "4:ncpus=64:system=polaris:ngpus=4"
     assert all(len(ranks) == 8 for ranks in case.ranks().values())
@@ -403,7 +403,7 @@ def test_several_apps_in_task_of_the_workload_mpi(laptop):
         ),
         ("nodes_per_task = 1", "nodes_per_task = '1'", "is not a whole number"),
         ("ranks_per_node = facts.GPUS_PER_NODE", "ranks_per_node = 0", "is not within 1-32"),
-        ("nodes_per_task = 1", "nodes_per_task = 0", 'tasks that share nodes are those of tasks = "gpu"'),
+        ("nodes_per_task = 1", "nodes_per_task = 0", "tasks that share nodes are those of the kind 'gpu'"),
         ("nodes_per_task = 1", "nodes_per_task = 3", "leaves 1 of 4 nodes idle"),
         ("ranks_per_node = facts.GPUS_PER_NODE", "ranks_per_node = 33", "is not within 1-32"),
         ("= facts.threads_per_rank(ranks_per_node)", "= 17", "is not within 1-16"),

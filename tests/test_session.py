@@ -422,7 +422,7 @@ def test_stages_of_plain_calls_are_resumed_where_they_are_cached(project):
     assert said(again, "total") == ["660"]
     nothing_twice(project, but=[name for name in computed(project) if name.startswith("analyse")])
     tries = results(project, "tasks.csv")
-    assert {row["table"] for row in tries} == {""} and {row["executor"] for row in tries} == {"htex"}
+    assert {row["table"] for row in tries} == {""} and {row["executor"] for row in tries} == {"gpu"}
     status = done(project, "python run.py --status")
     assert "no run goes on here" in status
     assert done(project, "python -m polaris.report")
@@ -576,9 +576,9 @@ def test_a_second_executor_of_threads_is_counted_and_awaited(project):
     ended = done(project)
     assert said(ended, "value") == ["True 9"] and said(ended, "mapped") == ["3"]
     refused = said(ended, "refused")[0]
-    assert "executors=['gpus']" in refused and "htex, here" in refused
+    assert "executors=['gpus']" in refused and "gpu, here" in refused
     tries = {(row["app"], row["executor"]) for row in results(project, "tasks.csv")}
-    assert tries == {("beside", "here"), ("square", "htex")}
+    assert tries == {("beside", "here"), ("square", "gpu")}
 
 
 # --- apps anywhere ---------------------------------------------------------------------------------

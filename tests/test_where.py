@@ -453,12 +453,12 @@ def test_threads_as_a_second_executor_take_the_apps_that_name_them(polaris, pbs,
     text = (project / "run.py").read_text()
     plain = "    print('threads', len({each.result() for each in list(map(apps.where, range(6)))}))\n"
     (project / "run.py").write_text(text.replace("    with open", f"{plain}    with open"))
-    edit(project, "config.py", "executors=[executor]", f"executors=[executor, {THREADS}]")
+    edit(project, "config.py", "executors=executors", f"executors=[*executors, {THREADS}]")
     done = user(project, f"python run.py --mode {mode}", pbs)
     assert done.returncode == 0 and "8 of 8 tasks done" in done.stdout, done.stdout
-    assert "threads 3" in done.stdout and "; 3 threads of this process (cpu)" in done.stdout, done.stdout
+    assert "threads 3" in done.stdout and "; cpu: 3 threads of this process" in done.stdout, done.stdout
     tries = results(project, "tasks.csv")
-    assert {(row["app"], row["executor"]) for row in tries} == {("work", "htex"), ("where", "cpu")}
+    assert {(row["app"], row["executor"]) for row in tries} == {("work", "gpu"), ("where", "cpu")}
     assert len(tries) == 14
 
 
@@ -467,7 +467,7 @@ def test_an_executor_that_cannot_be_watched_is_refused_by_name(polaris, pbs):
     project = polaris()
     sweep(project, 4)
     plain = "__import__('parsl').HighThroughputExecutor(label='cpu')"
-    edit(project, "config.py", "executors=[executor]", f"executors=[executor, {plain}]")
+    edit(project, "config.py", "executors=executors", f"executors=[*executors, {plain}]")
     for command in ("--mode local", "--mode blocks", "--check", "--dry-run"):
         done = user(project, f"python run.py {command}", pbs)
         assert done.returncode == 2 and "Traceback" not in done.stdout, done.stdout
@@ -479,15 +479,17 @@ def test_an_executor_that_cannot_be_watched_is_refused_by_name(polaris, pbs):
 
 def test_an_app_for_an_executor_that_is_not_there_is_one_line(polaris, pbs):
     project = polaris()
-    program(project, WORKS.replace("@python_app", '@python_app(executors=["gpu"])'), TABLE, '{"x": int}')
+    program(project, WORKS.replace("@python_app", '@python_app(executors=["gpus"])'), TABLE, '{"x": int}')
     done = user(project, "python run.py --mode local", pbs)
     assert done.returncode == 2 and "Traceback" not in done.stdout, done.stdout
-    assert "work: executors=['gpu']: config.py makes no gpu; it makes htex" in done.stdout, done.stdout
+    assert "apps.py: work: executors=['gpus']: config.py makes no gpus; it makes gpu" in done.stdout, (
+        done.stdout
+    )
 
 
 def test_another_label_of_the_executor_is_fine(project):
     sweep(project, 4)
-    edit(project, "config.py", 'label="htex"', 'label="workers"')
+    edit(project, "config.py", "label=kind", 'label="workers"')
     assert "4 of 4 tasks done" in user(project, "python run.py --mode local").stdout
 
 
@@ -496,7 +498,7 @@ def test_another_label_of_the_executor_is_fine(project):
     [
         ("config.py", "retries = 2", "retires = 2", "config.py: the option retries is missing; is retires meant for it?"),
         ("config.py", 'run_dir = project_dir / "runinfo"', 'run_dir = "~/runs"', "run_dir = '~/runs': is a folder of the name ~ in the project"),
-        ("config.py", 'label="htex"', 'label="my gpus"', "label='my gpus' has signs that Parsl's scripts cannot take"),
+        ("config.py", "label=kind", 'label="my gpus"', "label='my gpus' has signs that Parsl's scripts cannot take"),
         ("driver.pbs", "system=polaris", "system=polars", "driver.pbs line 5, system=polars: is no system here, and the job would wait for ever: system=polaris"),
         ("driver.pbs", "-l walltime", "-l waltime", "driver.pbs line 7, -l waltime: is no resource: is walltime meant?"),
         ("driver.pbs", "#PBS -l select", "# PBS -l select", "driver.pbs line 5, '# PBS -l select=2:system=polaris': is a comment to PBS"),

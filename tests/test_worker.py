@@ -23,7 +23,7 @@ def show(name, future):
         print(name, "->", type(error).__name__ + ":", error, f"printed {printed!r}", flush=True)
 
 def submit(function, *args, **kwargs):
-    return parsl.dfk().submit(function, app_args=args, executors=["htex"], cache=False, ignore_for_cache=None, app_kwargs=kwargs)
+    return parsl.dfk().submit(function, app_args=args, executors=["gpu"], cache=False, ignore_for_cache=None, app_kwargs=kwargs)
 
 def limited(app, seconds, *args, **kwargs):
     function = getattr(app, "wrapped_remote_function", app.func)  # of a bash_app, a python_app

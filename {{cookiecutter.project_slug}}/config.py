@@ -6,7 +6,7 @@
 import logging
 from pathlib import Path
 
-from polaris import environment, facts, machine
+from polaris import environment, facts, layout, machine
 
 project_dir = Path(__file__).resolve().parent
 
@@ -18,21 +18,30 @@ queue = {{cookiecutter.queue | jsonify}}
 nodes_per_block = {{cookiecutter.nodes}}  # nodes
 walltime = {{cookiecutter.walltime | jsonify}}  # H:MM:SS, of one block
 filesystems = {{cookiecutter.filesystems | jsonify}}  # a block waits while one of them is down
-max_blocks = 1  # jobs at a time, at most
+max_blocks = 1  # jobs at a time, at most, of the first kind of workers; each other kind has one
 idle_time = 600  # seconds without a task after which a block is given back
 
-# What tasks are: "gpu": each has a GPU, or a part of one; "mpi": MPI programs on whole nodes.
-tasks = "{{ 'mpi' if cookiecutter.workload == 'mpi' else 'gpu' }}"
+# Kinds of workers. An app chooses by @python_app(executors=["cpu"]); without, it is for the first.
+#   "gpu":  a worker on each GPU, or several that share one
+#   "cpu":  workers of some cores each; beside "gpu", whose workers then leave these cores
+#   "node": a worker on each node, with all its cores and GPUs
+#   "mpi":  MPI programs on whole nodes
+kinds = {{cookiecutter._kinds[cookiecutter.workload] | tojson}}
+# Nodes of a job for a kind alone: {"node": 1, "mpi": 2}; the others share the rest. Each kind has
+# blocks of its own, where the queue runs several jobs: of so many nodes, or of nodes_per_block.
+nodes_of_kind = {{cookiecutter._nodes_of_kind[cookiecutter.workload] | tojson}}
 
-# Of tasks = "gpu":
+# Of "gpu":
 workers_per_gpu = {{cookiecutter.workers_per_gpu}}  # tasks that share a GPU
-rows_per_task = None  # rows in one Parsl task, 500 at most; None: learnt, short ones for about 1 s
-
-# Of tasks = "mpi":
+# Of "cpu":
+cpu_workers = 16  # on each node, beside "gpu"; on nodes of their own as many as have cores
+cores_per_cpu_worker = 1  # of 32 on a node; a core has two hardware threads
+# Of "mpi":
 nodes_per_task = 1  # of an MPI program; a task may ask for another number, see run.py
 ranks_per_node = facts.GPUS_PER_NODE  # MPI ranks on each node; local rank i has GPU 3 - i
 threads_per_rank = facts.threads_per_rank(ranks_per_node)  # hardware threads, next to its GPU
 
+rows_per_task = None  # rows in one Parsl task, 500 at most; None: learnt, short ones for about 1 s
 retries = 2  # further tries of a task that failed
 margin = None  # seconds before the end of a walltime without new tasks; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
@@ -58,10 +67,16 @@ def fresh_config(mode="auto", run_dir=run_dir):
 
     mode = machine.choose_mode(mode)
     environment.make_private(run_dir)
-    executor = mpi_executor(mode, run_dir) if tasks == "mpi" else gpu_executor(mode, run_dir)
+    makers = {
+        "gpu": gpu_executor,
+        "cpu": cpu_executor,
+        "node": node_executor,
+        "mpi": mpi_executor,
+    }
+    executors = [makers[kind](mode, run_dir) for kind in kinds]
     return Config(
-        # Others may stand beside it, such as ThreadPoolExecutor(label="here", max_threads=4).
-        executors=[executor],
+        # Others may stand beside them, such as ThreadPoolExecutor(label="here", max_threads=4).
+        executors=executors,
         monitoring=environment.monitoring() if monitoring else None,
         # Since Parsl 2025.12.08 checkpoints and the app cache are settings of the memoizer.
         memoizer=Memoizer(
@@ -81,42 +96,74 @@ def fresh_config(mode="auto", run_dir=run_dir):
 
 def gpu_executor(mode, run_dir):
     """A pool of workers on each node, each with a GPU or a part of one."""
+    taken = [core for cores in cores_of_cpu_workers("gpu") for core in cores]
+    number = facts.GPUS_PER_NODE * workers_per_gpu
+    settings = dict(
+        available_accelerators=number,
+        max_workers_per_node=number,
+        # Hardware threads, next to its GPU.
+        cpu_affinity=facts.cpu_affinity(workers_per_gpu, taken),
+    )
+    worker_init = environment.threads(facts.threads_per_worker(workers_per_gpu, taken))
+    if workers_per_gpu > 1:
+        # Under CUDA MPS tasks that share a GPU compute at the same time; else they take turns.
+        fraction = f"{1 / workers_per_gpu:.3f}"  # a task's part of the memory
+        worker_init += f"; export WITH_MPS=1 GPU_FRACTION={fraction}"
+    depth = facts.THREADS_PER_NODE - 2 * len(taken)
+    return pool_executor("gpu", mode, run_dir, settings, worker_init, depth)
+
+
+def cpu_executor(mode, run_dir):
+    """A pool of workers on each node, each with cores of its own; beside those with GPUs."""
+    of_each = cores_of_cpu_workers("cpu")
+    settings = dict(
+        max_workers_per_node=len(of_each),
+        cpu_affinity=facts.affinity_list(of_each),
+    )
+    threads = 2 * cores_per_cpu_worker
+    worker_init = f"{environment.threads(threads)}; {environment.NO_GPUS}"
+    return pool_executor("cpu", mode, run_dir, settings, worker_init, threads * len(of_each))
+
+
+def node_executor(mode, run_dir):
+    """A worker on each node, with all its cores and GPUs."""
+    settings = dict(max_workers_per_node=1)
+    threads = facts.THREADS_PER_NODE
+    return pool_executor("node", mode, run_dir, settings, environment.threads(threads), threads)
+
+
+def pool_executor(kind, mode, run_dir, workers, worker_init, depth):
+    """An executor of a kind, the pool of a node having so many workers.
+
+    depth: hardware threads of a node that the pool has.
+    """
     from parsl.launchers import MpiExecLauncher, SingleNodeLauncher
 
     # Parsl's HighThroughputExecutor, with what Polaris does to blocks taken into account.
     from polaris.parsl_parts import Executor
 
     if mode == "local":
-        workers, worker_init = environment.local_workers(workers_per_gpu)
+        workers, worker_init = environment.local_workers(
+            kind, workers_per_gpu, cpu_workers, cores_per_cpu_worker, kinds
+        )
         launcher = SingleNodeLauncher()
     else:
-        number = facts.GPUS_PER_NODE * workers_per_gpu
-        workers = dict(
-            available_accelerators=number,
-            max_workers_per_node=number,
-            cpu_affinity=facts.cpu_affinity(workers_per_gpu),  # hardware threads, next to its GPU
-        )
-        threads = facts.threads_per_worker(workers_per_gpu)
-        worker_init = f"{environment_of(run_dir)}; {environment.threads(threads)}"
-        if workers_per_gpu > 1:
-            # Under CUDA MPS tasks that share a GPU compute at the same time; else they take turns.
-            fraction = f"{1 / workers_per_gpu:.3f}"  # a task's part of the memory
-            worker_init += f"; export WITH_MPS=1 GPU_FRACTION={fraction}"
+        worker_init = f"{environment_of(run_dir, kind, mode)}; {worker_init}"
         # One manager a node; it starts the node's workers and binds each by the affinity list.
         launcher = MpiExecLauncher(
             bind_cmd="--cpu-bind",
-            overrides=f"--depth={facts.THREADS_PER_NODE} --ppn 1",
+            overrides=f"--depth={depth} --ppn 1",
         )
     return Executor(
-        label="htex",
-        provider=nodes_of(mode, worker_init, launcher),
+        label=kind,
+        provider=nodes_of(kind, mode, worker_init, launcher),
         **workers,
         **connection(mode),
     )
 
 
 def mpi_executor(mode, run_dir):
-    """One manager a block, on its first node; its workers start the ranks on the block's nodes."""
+    """One manager a block; its workers start the ranks on the block's nodes."""
     from parsl.launchers import SimpleLauncher
 
     # Parsl's MPIExecutor, with what Polaris does to blocks and nodes taken into account.
@@ -125,10 +172,10 @@ def mpi_executor(mode, run_dir):
     if mode == "local":
         worker_init = environment.of_local_node(run_dir)
     else:
-        worker_init = environment_of(run_dir)
+        worker_init = environment_of(run_dir, "mpi", mode)
     return Executor(
-        label="htex",
-        provider=nodes_of(mode, worker_init, SimpleLauncher()),
+        label="mpi",
+        provider=nodes_of("mpi", mode, worker_init, SimpleLauncher()),
         nodes_per_task=nodes_per_task,
         ranks_per_node=ranks_per_node,
         threads_per_rank=threads_per_rank,
@@ -136,10 +183,23 @@ def mpi_executor(mode, run_dir):
     )
 
 
-def nodes_of(mode, worker_init, launcher):
-    """A provider of Parsl's: this machine, the nodes of the job that runs this, or PBS jobs.
+def cores_of_cpu_workers(kind):
+    """[cores of each CPU worker] of a node that has workers of that kind, in a job or block."""
+    together = layout.are_together(kinds, nodes_of_kind)
+    if kind != "cpu" and not together:
+        return []
+    return layout.cores_of_cpu_workers(cpu_workers, cores_per_cpu_worker, together)
 
-    None is asked for before the first task comes.
+
+def nodes_in_job(kind):
+    """The nodes of the job that runs this which the kind has."""
+    return layout.share_of(kind, kinds, nodes_of_kind, machine.nodes_of_job())
+
+
+def nodes_of(kind, mode, worker_init, launcher):
+    """A provider of Parsl's: this machine, nodes of the job that runs this, or PBS jobs.
+
+    None is asked for before the first task of the kind comes.
     """
     from parsl.providers import LocalProvider
 
@@ -151,7 +211,7 @@ def nodes_of(mode, worker_init, launcher):
             account=account,
             queue=queue,
             walltime=walltime,
-            nodes_per_block=nodes_per_block,
+            nodes_per_block=nodes_of_kind.get(kind, nodes_per_block),
             cpus_per_node=facts.THREADS_PER_NODE,
             select_options=f"system=polaris:ngpus={facts.GPUS_PER_NODE}",
             # -r n: a block that PBS lost is not started again behind Parsl's back; Parsl asks anew.
@@ -161,21 +221,23 @@ def nodes_of(mode, worker_init, launcher):
             launcher=launcher,
             init_blocks=0,
             min_blocks=0,
-            max_blocks=max_blocks,
+            max_blocks=max_blocks if kind == kinds[0] else 1,
         )
     return LocalProvider(
         worker_init=worker_init,
         launcher=launcher,
-        nodes_per_block=len(machine.nodes_of_job()) if mode == "job" else 1,
+        nodes_per_block=len(nodes_in_job(kind)) if mode == "job" else 1,
         init_blocks=0,
         max_blocks=1,
     )
 
 
-def environment_of(run_dir):
+def environment_of(run_dir, kind, mode):
     """The worker_init of a node: it has the environment that you have, modules included."""
     worker_init = f"source {project_dir}/activate.sh || exit 1"
     worker_init += f"; command cd {run_dir} >/dev/null || exit 1"
+    if mode == "job":
+        worker_init += environment.node_list(run_dir, kind, nodes_in_job(kind))
     if local_environment:
         worker_init += environment.packed_environment()
     return worker_init

@@ -2,7 +2,7 @@
 
 The template's hook calls `check` on the answers, `run.py` calls it on `config.py` and on the #PBS
 lines of `driver.pbs`, since both are edited afterwards. A new rule is a small function in
-options.py, or in queues.py, and its name here.
+options.py, queues.py or kinds.py, and its name here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from . import facts, options, queues
+from . import facts, kinds, options, queues
 from .rules import Case, Problem, Settings
 
 NUMBERS = (  # of Settings, that are whole
     "nodes_per_block",
     "workers_per_gpu",
+    "cpu_workers",
+    "cores_per_cpu_worker",
     "rows_per_task",
     "nodes_per_task",
     "ranks_per_node",
@@ -32,7 +34,6 @@ TEXTS = (
     "walltime",
     "filesystems",
     "conda_version",
-    "tasks",
 )
 EXAMPLES = {
     "margin": str(facts.SHORTEST_MARGIN),
@@ -52,14 +53,20 @@ TAKEN_BY_PBS = (  # what PBS took is not refused afterwards
     queues.blocks_fit_the_queue,
     options.filesystems_are_known,
     options.folders_can_be_read,
+    kinds.kinds_have_jobs,
 )
 RULES = (
     options.slug_is_a_name,
     options.account_is_a_project,
     *TAKEN_BY_PBS,
     queues.margin_leaves_time,
-    options.tasks_are_of_a_kind,
+    kinds.kinds_are_known,
+    kinds.nodes_of_kinds_are_numbers,
+    kinds.kinds_do_not_mix,
+    kinds.every_kind_has_nodes,
     options.workers_fit_a_gpu,
+    kinds.cores_are_some,
+    kinds.cpu_workers_fit_a_node,
     options.rows_fit_a_task,
     options.retries_are_few,
     options.idle_time_is_some,

@@ -8,12 +8,14 @@ import shutil
 import socket
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import facts, machine
 from .machine import PROJECT
 
 MONITORED = 30  # seconds between looks at the resources that a task uses
+NO_GPUS = "export CUDA_VISIBLE_DEVICES="  # shell text: CPU workers leave them to others
 SLOW = 120  # seconds that Parsl's program for workers may take to say what it can
 
 
@@ -52,6 +54,19 @@ def of_local_node(run_dir: os.PathLike) -> str:
     return f"{_this_environment()}; hostname >{nodes}; export PBS_NODEFILE={nodes}"
 
 
+def node_list(run_dir: os.PathLike, kind: str, nodes: list[str]) -> str:
+    """Shell text by which a kind of workers has these nodes of the job, and no others; "" for all.
+
+    What starts workers, or MPI ranks, reads them from $PBS_NODEFILE.
+    """
+    if nodes == machine.nodes_of_job():
+        return ""
+    job = machine.number_of(os.environ.get("PBS_JOBID", ""))
+    path = Path(run_dir) / f"nodes-{kind}-{job}"
+    path.write_text("".join(f"{node}\n" for node in nodes), encoding="utf-8")
+    return f"; export PBS_NODEFILE={shlex.quote(str(path))}"
+
+
 def threads(number: int) -> str:
     """Shell text that lets a task's libraries start that many threads."""
     words = [f"{name}={number}" for name in facts.THREAD_VARIABLES]
@@ -83,19 +98,32 @@ def address(mode: str) -> str | None:
 
 
 # --- mode local -----------------------------------------------------------------------------------
-def local_workers(workers_per_gpu: int) -> tuple[dict, str]:
-    """(settings of an executor for this machine alone, the worker_init that goes with them)."""
+def local_workers(
+    kind: str, workers_per_gpu: int, cpu_workers: int, cores_each: int, kinds: Sequence[str]
+) -> tuple[dict, str]:
+    """(settings of an executor for this machine alone, the worker_init that goes with them).
+
+    kind: of its workers. The kinds of workers share the machine's cores, and "gpu" and "node" its
+    GPUs. cpu_workers, cores_each: CPU workers, at most as many, and the cores of each.
+    """
     cores = os.cpu_count() or 1
     visible = machine.visible_gpus()
-    workers = len(visible) * workers_per_gpu
-    if not visible:
-        workers = min(4, cores)
+    on_gpus = len(visible) * workers_per_gpu
+    if "gpu" in kinds and not visible:
+        on_gpus = min(4, cores if "cpu" not in kinds else max(1, cores // 2))
+    workers = 1
+    if kind == "gpu":
+        workers = on_gpus
+    elif kind == "cpu":
+        left = cores - on_gpus if "gpu" in kinds else cores
+        workers = max(1, min(cpu_workers, left // cores_each))
     settings = {"max_workers_per_node": workers, "cores_per_worker": cores / workers}
-    worker_init = f"{_this_environment()}; {threads(max(1, cores // workers))}"
-    if visible:
+    each = cores_each if kind == "cpu" else cores // workers
+    worker_init = f"{_this_environment()}; {threads(max(1, min(each, cores)))}"
+    if kind == "gpu" and visible:
         settings["available_accelerators"] = _devices(visible, workers, workers_per_gpu)
-    elif machine.gpus():
-        worker_init += "; export CUDA_VISIBLE_DEVICES="
+    elif machine.gpus() and (kind == "cpu" or not visible):
+        worker_init += f"; {NO_GPUS}"
     return settings, worker_init
 
 

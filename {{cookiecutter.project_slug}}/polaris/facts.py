@@ -7,7 +7,7 @@ these figures from here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 # --- a node (polaris/system-overview) -------------------------------------------------------------
@@ -55,24 +55,36 @@ def threads_of(cores: Sequence[int]) -> list[int]:
     return [*cores, *twins]
 
 
-def cpu_affinity(workers_per_gpu: int) -> str:
+def cores_left(taken: Collection[int] = ()) -> list[list[int]]:
+    """The cores next to each GPU, without those that are taken."""
+    return [[core for core in cores if core not in taken] for cores in CORES_OF_GPU]
+
+
+def cpu_affinity(workers_per_gpu: int, taken: Collection[int] = ()) -> str:
     """Parsl's affinity list: an entry a worker, each GPU's own threads divided among its workers.
 
-    Worker i has GPU i // workers_per_gpu. Parsl's "block-reverse" would straddle NUMA domains.
+    Worker i has GPU i // workers_per_gpu. taken: cores that other workers have. Parsl's
+    "block-reverse" would straddle NUMA domains.
     """
-    entries = []
-    for cores in CORES_OF_GPU:
+    of_each = []
+    for cores in cores_left(taken):
         for i in range(workers_per_gpu):
-            first = i * CORES_PER_GPU // workers_per_gpu
-            end = (i + 1) * CORES_PER_GPU // workers_per_gpu
-            mine = threads_of(cores[first:end])
-            entries.append(ranges(mine))
+            first = i * len(cores) // workers_per_gpu
+            end = (i + 1) * len(cores) // workers_per_gpu
+            of_each.append(cores[first:end])
+    return affinity_list(of_each)
+
+
+def affinity_list(of_each: Iterable[Sequence[int]]) -> str:
+    """Parsl's list of the hardware threads of a node's workers, of the cores that each has."""
+    entries = [ranges(threads_of(cores)) for cores in of_each]
     return "list:" + ":".join(entries)
 
 
-def threads_per_worker(workers_per_gpu: int) -> int:
+def threads_per_worker(workers_per_gpu: int, taken: Collection[int] = ()) -> int:
     """The fewest hardware threads that a worker has in that list."""
-    return 2 * (CORES_PER_GPU // workers_per_gpu)
+    fewest = min(len(cores) for cores in cores_left(taken))
+    return 2 * (fewest // workers_per_gpu)
 
 
 def ranks_per_gpu(ranks_per_node: int) -> int:

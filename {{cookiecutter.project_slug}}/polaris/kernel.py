@@ -21,6 +21,7 @@ from parsl.dataflow.futures import AppFuture
 from . import on_worker
 from .arguments import kept
 from .errors import Refused, Unfinished
+from .wanted import unknown
 
 GROUP = on_worker.run_group
 
@@ -140,15 +141,10 @@ class Calls:
         kinds = self.kinds()
         if isinstance(executors, str) and executors.lower() == "all":
             return kinds[:1]  # Parsl itself would take a random one
+        wrong = unknown(name, executors, kinds)
+        if wrong:
+            raise Refused(wrong)
         given = [executors] if isinstance(executors, str) else list(executors)
-        # The latter: threads of this process, for Parsl's own staging of files.
-        known = (*kinds, "_parsl_internal")
-        unknown = [label for label in given if label not in known]
-        if unknown:
-            there = ", ".join(kinds)
-            raise Refused(
-                f"{name}: executors={given!r}: config.py makes no {unknown[0]}; it makes {there}"
-            )
         return given
 
     def _refuse_strange(self, name, args, kwargs):

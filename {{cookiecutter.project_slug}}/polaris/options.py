@@ -132,12 +132,6 @@ def folders_suit_parsl(case: Case) -> Problems:
 
 
 # --- workers, tries, rows in a task ---------------------------------------------------------------
-tasks_are_of_a_kind = OneOf(
-    name="tasks",
-    allowed=("gpu", "mpi"),
-    wrong="is neither 'gpu', Python on GPUs, nor 'mpi', MPI programs on whole nodes",
-    mend="gpu",
-)
 workers_fit_a_gpu = Within(
     name="workers_per_gpu",
     least=1,
@@ -179,11 +173,11 @@ ranks_fit_a_node = Within(
 
 def nodes_of_a_task_fit_a_job(case: Case) -> Problems:
     nodes = case.settings.nodes_per_task
-    there = case.settings.nodes_per_block
+    there = case.nodes_of("mpi")
     if nodes is None:
         return
     if nodes < 1:
-        wrong = 'is less than a node: tasks that share nodes are those of tasks = "gpu"'
+        wrong = "is less than a node: tasks that share nodes are those of the kind 'gpu'"
         yield Problem("nodes_per_task", nodes, wrong, "1")
         return
     if there is None:

@@ -296,7 +296,7 @@ class PolarisProvider(PBSProProvider):
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl") -> str:
         with self.submitting:
             if self.closed or time.monotonic() < self.refused_at + SECONDS_BETWEEN_REFUSALS:
-                raise self.refusal or ScalingFailed("htex", "the run is ending")
+                raise self.refusal or ScalingFailed(job_name, "the run is ending")
             try:
                 return super().submit(command, tasks_per_node, job_name)
             except Exception as error:

@@ -145,14 +145,24 @@ def blocks_fit_the_queue(case: Case) -> Problems:
     queue = case.queue
     if queue is None or blocks is None:
         return
-    if blocks > queue.queued:
-        wrong = f"is more jobs than {_lets_queue(case)}"
-        yield Problem("max_blocks", blocks, wrong, str(queue.queued))
-    elif blocks > queue.running:
+    others = _jobs_of_other_kinds(case)
+    if others >= queue.running:
+        others = 0  # which the rules about kinds say
+    more = f", with {others} of the other kinds of workers," if others else ""
+    if blocks + others > queue.queued:
+        wrong = f"is more jobs{more} than {_lets_queue(case)}"
+        yield Problem("max_blocks", blocks, wrong, str(queue.queued - others))
+    elif blocks + others > queue.running:
         at_a_time = f"{case.settings.queue} runs at a time for one {queue.per}"
-        wrong = f"is more jobs than {at_a_time}, {queue.running}: others wait"
-        mend = str(queue.running)
+        wrong = f"is more jobs{more} than {at_a_time}, {queue.running}: others wait"
+        mend = str(queue.running - others)
         yield Problem("max_blocks", blocks, wrong, mend, fatal=False)
+
+
+def _jobs_of_other_kinds(case):
+    """How many blocks the kinds after the first have: one each."""
+    kinds = case.settings.kinds
+    return len(kinds) - 1 if isinstance(kinds, list | tuple) and kinds else 0
 
 
 def _lets_queue(case):
@@ -297,7 +307,10 @@ def _blocks(case):
 
 
 def _workers_of_a_node(case):
-    """0 where that is not known, or where each task has whole nodes."""
+    """0 where that is not known, where tasks have whole nodes, or of several kinds of workers."""
+    kinds = case.settings.kinds
+    if kinds not in (None, ["gpu"], ("gpu",)):
+        return 0
     of_a_gpu = case.settings.workers_per_gpu or 0
     return facts.GPUS_PER_NODE * of_a_gpu
 

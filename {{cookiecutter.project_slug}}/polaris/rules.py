@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from . import facts
+from . import facts, layout
 
 Number = int | str | None
 Text = str | None
@@ -30,8 +30,11 @@ class Settings(NamedTuple):
     walltime: Text = None  # H:MM:SS
     filesystems: Text = None  # names joined by ":"
     conda_version: Text = None
+    kinds: list | tuple | None = None  # of workers
+    nodes_of_kind: dict | None = None  # nodes of a job that a kind has alone
     workers_per_gpu: Number = None
-    tasks: Text = None  # "gpu" or "mpi"
+    cpu_workers: Number = None  # on each node
+    cores_per_cpu_worker: Number = None
     rows_per_task: Number = None
     rows_alone: Flag = None  # whether the last run had rows that cannot go into groups
     rows: int | None = None  # of the input, that have no result yet
@@ -79,6 +82,23 @@ class Case(NamedTuple):
     def nodes(self) -> int | None:
         """Of a job, where that is a number from 1 on."""
         return self.settings.nodes_per_block or None
+
+    def nodes_of(self, kind: str) -> int | None:
+        """Of a job, those that a kind of workers has; None where that is not known.
+
+        A job whose nodes the kinds share has no `max_blocks`; in blocks each kind has its own.
+        """
+        kinds = self.settings.kinds or (kind,)
+        given = self.settings.nodes_of_kind or {}
+        if self.nodes is None or not isinstance(given, dict):
+            return None
+        if self.settings.max_blocks is not None:
+            return given.get(kind, self.nodes)
+        try:
+            (share,) = [s for s in layout.shares(kinds, given, self.nodes) if kind in s.kinds]
+        except (TypeError, ValueError):  # said by the rules about kinds
+            return None
+        return share.nodes
 
     @property
     def duration(self) -> int | None:

@@ -89,7 +89,9 @@ class Running:
 
     def expected(self) -> str:
         """In words, what the run will have."""
-        return "; ".join(block.expected() for block in self.blocks)
+        if len(self.blocks) == 1:
+            return self.blocks[0].expected()
+        return "; ".join(f"{block.label}: {block.expected()}" for block in self.blocks)
 
     @property
     def workers(self) -> int:
@@ -179,7 +181,8 @@ class Running:
         for block, sight in zip(self.blocks, seen, strict=True):
             if sight is None:
                 continue
-            around += sight.lines
+            whose = f"{block.label}: " if len(self.blocks) > 1 else ""
+            around += [f"{whose}{line}" for line in sight.lines]
             for name, about in sight.blocks.items():
                 if about != self.told.get((block.label, name)):
                     self.folder.log("block", executor=block.label, block=name, **about)

@@ -16,13 +16,15 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import checks, driver, environment, facts, machine, options, parsl_inside
+from . import checks, driver, environment, facts, layout, machine, options, parsl_inside
 from .errors import Refused
 from .machine import PROJECT
 from .rules import Problem, Settings
+from .wanted import refuse_unknown
 
 OPTIONS = (  # of config.py, that are checked
-    "tasks",
+    "kinds",
+    "nodes_of_kind",
     "account",
     "queue",
     "nodes_per_block",
@@ -30,14 +32,21 @@ OPTIONS = (  # of config.py, that are checked
     "filesystems",
     "max_blocks",
     "idle_time",
+    "rows_per_task",
     "retries",
     "margin",
     "local_environment",
     "log_level",
     "monitoring",
 )
-OF_GPU = ("workers_per_gpu", "rows_per_task")  # and those of each kind of tasks
-OF_MPI = ("nodes_per_task", "ranks_per_node", "threads_per_rank")
+OF_KIND = {  # and those of each kind of workers
+    "gpu": ("workers_per_gpu",),
+    "cpu": ("cpu_workers", "cores_per_cpu_worker"),
+    "node": (),
+    "mpi": ("nodes_per_task", "ranks_per_node", "threads_per_rank"),
+}
+# Said of config.py already, where a job of driver.pbs runs with the same.
+SAME_IN_JOB = ("kinds", "nodes_of_kind", "rows_per_task", *OF_KIND["gpu"], *OF_KIND["cpu"])
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
     "queue": "#PBS -q",
@@ -52,23 +61,23 @@ Line = tuple[bool, str]  # whether it refuses, and what is said
 
 
 # --- config.py ------------------------------------------------------------------------------------
-def is_mpi(config) -> bool:
-    """Whether the tasks are MPI programs; else each has a GPU, or a part of one."""
-    return config.tasks == "mpi"
+def kinds_of(config) -> tuple[str, ...]:
+    """The kinds of workers in config.py, as far as they can be read."""
+    kinds = getattr(config, "kinds", ())
+    if not isinstance(kinds, list | tuple):
+        return ()
+    return tuple(kind for kind in kinds if kind in list(layout.KINDS))
 
 
 def options_of(config) -> tuple[str, ...]:
     """The names of the options in config.py that are checked."""
-    if is_mpi(config):
-        return OPTIONS + OF_MPI
-    return OPTIONS + OF_GPU
+    of_kinds = [name for kind in kinds_of(config) for name in OF_KIND[kind]]
+    return (*OPTIONS, *of_kinds)
 
 
 def refuse_incomplete(config) -> None:
     """Refused where config.py lacks an option, with the misspelt one that may be meant."""
-    names = OPTIONS
-    if hasattr(config, "tasks"):
-        names = options_of(config)
+    names = options_of(config)
     there = [name for name in vars(config) if not name.startswith("_")]
     lines = []
     for name in (*names, "run_dir"):
@@ -188,7 +197,7 @@ def _of_mpiexec(config, mode):
             return []
         wrong = f"mpiexec is {foreign}, not that of PALS"
         return [(True, f"{wrong}: uninstall what brought it (MPICH, Open MPI)")]
-    if is_mpi(config) and not environment.has_mpiexec():
+    if "mpi" in kinds_of(config) and not environment.has_mpiexec():
         wrong = "there is no mpiexec on this machine, which starts the ranks"
         return [(True, f"{wrong}: bash setup_env.sh")]
     return []
@@ -264,6 +273,8 @@ def _of_a_qsub(written, given, jobs, known):
         **known,
         jobs=jobs,
         margin=given.margin,
+        kinds=given.kinds,
+        nodes_of_kind=given.nodes_of_kind,
         nodes_per_task=given.nodes_per_task,
         workers_per_gpu=given.workers_per_gpu,
         rows_per_task=given.rows_per_task,
@@ -271,7 +282,7 @@ def _of_a_qsub(written, given, jobs, known):
     inside = "PBS_JOBID" in os.environ
     submitting = inside or jobs is not None or shutil.which("qsub") is not None
     for problem in checks.check(job, submitting=submitting):
-        if problem.name not in OF_GPU:  # which was checked in config.py
+        if problem.name not in SAME_IN_JOB:
             yield problem
     yield from driver.beside(written, given, from_driver=False)
 
@@ -315,6 +326,7 @@ def parsl_config(config, mode: str, run_dir: os.PathLike | None = None):
     for executor in made.executors:
         _refuse_label(executor)
         _refuse_affinity(executor)
+    refuse_unknown([executor.label for executor in made.executors])
     return made
 
 

@@ -22,11 +22,11 @@ class Threads:
         return {"nodes_per_block": 0, "workers_per_node": 0, "workers": self.workers}
 
     def expected(self) -> str:
-        return f"{self.workers} threads of this process ({self.label})"
+        return f"{self.workers} threads of this process"
 
     def look(self) -> Seen:
         running = self.tasks()
-        lines = [f"{self.label}: {running} tasks in threads"] if running else []
+        lines = [f"{running} tasks in threads"] if running else []
         return Seen(lines, {}, self.workers, running)
 
     def ask_pbs(self) -> None:

@@ -1,0 +1,212 @@
+"""Several kinds of workers in one program, as in a search for materials: simulate on GPUs, relax by MPI on two nodes,
+train on a whole node, post-process on CPUs.
+"""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+from conftest import edit, results, user
+from pbs.server import PBS
+
+pytestmark = pytest.mark.slow
+
+APPS = """
+import json
+import os
+import subprocess
+import sys
+import time
+
+from parsl import python_app
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def seen():
+    from polaris import machine
+
+    return {**machine.where(), "threads": sorted({os.environ.get(name, "") for name in THREADS})}
+
+
+def at_work(kind, seconds=60):
+    # Ends once a task of every kind runs: none of them waits for another one's end.
+    open(f"at-work/{kind}-{os.getpid()}", "w").close()
+    end = time.time() + seconds
+    while time.time() < end:
+        here = {name.partition("-")[0] for name in os.listdir("at-work")}
+        if {"gpu", "cpu", "node", "mpi"} <= here:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{kind} is at work without the others: {sorted(here)}")
+
+
+@python_app
+def simulate(i):
+    at_work("gpu")
+    time.sleep(1)  # so that none of the workers has two
+    return {**seen(), "value": 2 * i}
+
+
+@python_app(executors=["cpu"])
+def analyse(i):
+    at_work("cpu")
+    time.sleep(1)
+    return {**seen(), "value": 3 * i}
+
+
+@python_app(executors=["node"])
+def train():
+    # As torchrun starts them: a process a GPU, all of them see all GPUs.
+    at_work("node")
+    rank = "import os; print(os.environ['LOCAL_RANK'], os.environ.get('CUDA_VISIBLE_DEVICES', 'all'))"
+    ranks = []
+    for i in range(4):
+        env = {**os.environ, "LOCAL_RANK": str(i)}
+        ranks.append(subprocess.Popen([sys.executable, "-c", rank], env=env, stdout=subprocess.PIPE, text=True))
+    return {**seen(), "ranks": [rank.communicate()[0].strip() for rank in ranks]}
+
+
+@python_app(executors=["mpi"])
+def relax(i, parsl_resource_specification=None):
+    from polaris import mpi
+
+    at_work("mpi")
+    out = mpi.run(["bash", "rank.sh"], 60)
+    return {**seen(), "ranks": sorted(out.splitlines()), "nodes": os.environ["PARSL_MPI_NODELIST"]}
+"""
+RANK = """
+echo "$PMI_RANK $(hostname) $CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS"
+sleep 1
+"""
+RUN = """
+import json
+import os
+import sys
+
+from polaris import cli
+
+import apps
+
+
+def main(run):
+    open("pid", "w").write(str(os.getpid()))
+    asked = {{
+        "simulate": [apps.simulate(i) for i in range({gpu})],
+        "analyse": [apps.analyse(i) for i in range({cpu})],
+        "train": [apps.train()],
+        "relax": [apps.relax(0, parsl_resource_specification={{"num_nodes": 2}})],
+    }}
+    said = {{name: [each.result() for each in futures] for name, futures in asked.items()}}
+    with open("said.json", "w") as file:
+        json.dump(said, file)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(main))
+"""
+FOUR = 'kinds = ["gpu", "cpu", "node", "mpi"]'
+
+
+def of_four_kinds(project, gpu=4, cpu=16, nodes='{"node": 1, "mpi": 2}'):
+    edit(project, "config.py", 'kinds = ["gpu"]', FOUR)
+    edit(project, "config.py", "nodes_of_kind = {}", f"nodes_of_kind = {nodes}")
+    (project / "apps.py").write_text(APPS)
+    (project / "rank.sh").write_text(RANK)
+    (project / "run.py").write_text(RUN.format(gpu=gpu, cpu=cpu))
+    (project / "at-work").mkdir()
+    return project
+
+
+@pytest.fixture
+def four_nodes(tmp_path):
+    with PBS(tmp_path, home=tmp_path, nodes=4, kill_delay=2) as server:
+        yield server
+        end = time.monotonic() + 10
+        while server.leftovers() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert server.leftovers() == []
+
+
+def cpus(text):
+    found = []
+    for span in text.split(","):
+        first, _, last = span.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def test_four_kinds_of_workers_at_work_at_the_same_time_in_one_job(polaris, four_nodes):
+    project = of_four_kinds(polaris(nodes="4", queue="debug-scaling"))
+    job = four_nodes.run("qsub", "driver.pbs", cwd=project).stdout.strip()
+    ended = four_nodes.wait(job, 120)
+    log = "".join(path.read_text() for path in project.glob("*.o[0-9]*"))
+    assert ended["Exit_status"] == 0, log
+    assert "gpu: 4 workers on 1 node(s); cpu: 16 workers on 1 node(s); node: 1 worker on 1 node(s)" in log
+    said = json.loads((project / "said.json").read_text())
+    first, second, third, fourth = four_nodes.state()["jobs"][job]["nodes"]
+
+    # GPUs and threads by the table of ALCF's page, less the cores of the CPU workers, which no other has.
+    gpus = sorted((each["gpu"], each["cores"], each["host"], *each["threads"]) for each in said["simulate"])
+    assert gpus == [
+        ("0", "24-27,56-59", fourth, "8"),
+        ("1", "16-19,48-51", fourth, "8"),
+        ("2", "8-11,40-43", fourth, "8"),
+        ("3", "0-3,32-35", fourth, "8"),
+    ]
+    analysed = said["analyse"]
+    assert {(each["gpu"], each["host"], *each["threads"]) for each in analysed} == {("", fourth, "2")}
+    taken = [cpus(each["cores"]) for each in analysed]
+    assert len(taken) == 16 and all(len(mine) == 2 and mine[1] == mine[0] + 32 for mine in taken)
+    taken += [cpus(each[1]) for each in gpus]
+    flat = [cpu for mine in taken for cpu in mine]
+    assert sorted(flat) == list(range(64)), "each hardware thread has one worker"
+    (trained,) = said["train"]
+    assert (trained["host"], trained["gpu"], trained["cores"]) == (third, "", "0-63")
+    assert trained["threads"] == ["64"] and trained["ranks"] == [f"{i} all" for i in range(4)]
+    (relaxed,) = said["relax"]
+    assert relaxed["nodes"] == f"{first},{second}"
+    expected = [f"{i} {(first, second)[i // 4]} {3 - i % 4} 16" for i in range(8)]
+    assert relaxed["ranks"] == expected
+    assert [each["value"] for each in said["simulate"]] == [0, 2, 4, 6]
+    assert [each["value"] for each in analysed] == [3 * i for i in range(16)]
+
+    tries = results(project, "tasks.csv")
+    lanes = {kind: {(t["host"], t["worker"], t["gpu"]) for t in tries if t["executor"] == kind} for kind in
+             ("gpu", "cpu", "node", "mpi")}  # fmt: skip
+    assert [len(lanes[kind]) for kind in lanes] == [4, 16, 1, 1]
+    done = user(project, "python -m polaris.report && python run.py --status", four_nodes)
+    assert done.returncode == 0, done.stdout
+    page = (project / "results" / "report.html").read_text()
+    for kind in ("gpu", "cpu", "node", "mpi"):
+        assert re.search(rf"\b{kind}\b", page), kind
+    assert "simulate 4 of 4, analyse 16 of 16, train 1 of 1, relax 1 of 1" in done.stdout
+
+
+def test_ctrl_c_with_four_kinds_leaves_nothing_behind_and_the_rest_runs_later(polaris, four_nodes):
+    project = of_four_kinds(polaris(nodes="4", queue="debug-scaling"), gpu=30, cpu=60)
+    text = (project / "apps.py").read_text()
+    (project / "apps.py").write_text(text.replace("@python_app(", "@python_app(cache=True, ").replace(
+        "@python_app\n", "@python_app(cache=True)\n"))  # fmt: skip
+    job = four_nodes.run("qsub", "driver.pbs", cwd=project).stdout.strip()
+    end = time.monotonic() + 60
+    tries = project / "results" / "tasks.csv"
+    while not (tries.exists() and tries.read_text().count("\n") > 20):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.kill(int((project / "pid").read_text()), signal.SIGINT)
+    assert four_nodes.wait(job, 60)["Exit_status"] == 130
+    log = "".join(path.read_text() for path in project.glob("*.o[0-9]*"))
+    assert "stopped by Ctrl-C" in log and "Traceback" not in log, log
+    end = time.monotonic() + 10
+    while four_nodes.leftovers() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert four_nodes.leftovers() == []
+    first = results(project, "tasks.csv")
+    assert 20 < len(first) < 92
+    job = four_nodes.run("qsub", "driver.pbs", cwd=project).stdout.strip()
+    assert four_nodes.wait(job, 120)["Exit_status"] == 0
+    assert len(results(project, "tasks.csv")) == 92, "none twice"
