@@ -50,7 +50,7 @@ def cpu(pid):
 views.progress = NoView
 run = session("bench-scale", mode="blocks").open()
 nothing(0).result()
-executor = parsl.dfk().executors["htex"]
+executor = parsl.dfk().executors["gpu"]
 while len(executor.connected_managers()) < nodes:
     time.sleep(0.5)
 for future in [nothing(i, 0.1) for i in range(8 * nodes)]:  # until every worker is there

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import edit, results, user
+from faults import Project
 from pbs.server import PBS
 
 pytestmark = pytest.mark.slow
@@ -210,3 +211,168 @@ def test_ctrl_c_with_four_kinds_leaves_nothing_behind_and_the_rest_runs_later(po
     job = four_nodes.run("qsub", "driver.pbs", cwd=project).stdout.strip()
     assert four_nodes.wait(job, 120)["Exit_status"] == 0
     assert len(results(project, "tasks.csv")) == 92, "none twice"
+
+
+BLOCKS = """
+import os
+import sys
+import time
+
+from polaris import cli
+
+import apps
+
+
+def main(run):
+    print("simulated", [each.result()["value"] for each in [apps.simulate(i) for i in range(3)]], flush=True)
+    open("simulated", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.1)
+    print("analysed", [each.result()["value"] for each in [apps.analyse(i) for i in range(3)]], flush=True)
+    print("trained", apps.train().result()["ranks"], flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(main))
+"""
+
+
+def nodes_asked_for(pbs):
+    return [int(re.search(r"select=(\d+)", submission["script"])[1]) for submission in pbs.submissions]
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_in_blocks_each_kind_asks_for_its_first_job_when_its_first_task_comes(polaris, four_nodes):
+    project = of_four_kinds(polaris(nodes="4", queue="preemptable"), nodes='{"node": 1, "mpi": 1, "cpu": 1}')
+    (project / "run.py").write_text(BLOCKS)
+    for kind in ("gpu", "cpu", "node", "mpi"):
+        (project / "at-work" / f"{kind}-0").touch()
+    edit(project, "config.py", "nodes_per_block = 4", "nodes_per_block = 1")
+    check = user(project, "python run.py --check --mode blocks", four_nodes)
+    assert check.returncode == 0, check.stdout
+    case = Project(project, four_nodes)
+    running = case.start("python run.py")
+    until((project / "simulated").exists)
+    assert nodes_asked_for(four_nodes) == [1], "the others wait for tasks of theirs"
+    (project / "go").touch()
+    assert running.wait(60) == 0, case.log.read_text()
+    said = case.log.read_text()
+    assert "analysed [0, 3, 6]" in said and "trained ['0 all', '1 all', '2 all', '3 all']" in said, said
+    assert nodes_asked_for(four_nodes) == [1, 1, 1], "none for mpi"
+    tries = results(project, "tasks.csv")
+    cores = {t["executor"]: len(cpus(t["cores"])) for t in tries}
+    # No other kind is on its node: CPU workers have as many as there are cores, those of GPUs all threads.
+    assert cores == {"gpu": 16, "cpu": 2, "node": 64}
+    assert "cpu: up to 1 job(s) of 1 node(s) in queue preemptable, 32 workers a node" in said
+
+
+LOSING = """
+import sys
+from polaris import cli
+import apps
+
+
+def main(run):
+    asked = [apps.simulate(i) for i in range(12)] + [apps.analyse(i) for i in range(40)] + [apps.train()]
+    print("sum", sum(each.result()["value"] for each in asked[:-1]), flush=True)
+    open("no-node", "w").close()
+    last = [apps.simulate(100), apps.train()]
+    print([each.result() for each in last])
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(main))
+"""
+
+
+def test_a_lost_node_costs_each_kind_what_ran_there_and_no_more(polaris, four_nodes):
+    project = of_four_kinds(polaris(nodes="4", queue="debug-scaling"), nodes='{"node": 1, "mpi": 1}')
+    for kind in ("gpu", "cpu", "node", "mpi"):
+        (project / "at-work" / f"{kind}-0").touch()
+    text = (project / "apps.py").read_text().replace("time.sleep(1)", "time.sleep(8 if i == 100 else 3)")
+    (project / "apps.py").write_text(text.replace("    ranks = []\n", "    time.sleep(60)\n    ranks = []\n"))
+    (project / "run.py").write_text(LOSING)
+    case = Project(project, four_nodes)
+    job = case.qsub()
+    record = project / "results" / "tasks.csv"
+    until(lambda: record.exists() and record.read_text().count("done") > 12)
+    nodes = four_nodes.job(job)["nodes"]
+    four_nodes.kill_node(nodes[2])  # GPU and CPU workers share it with the last one
+    until((project / "no-node").exists, 90)
+    lost = [t for t in results(project, "tasks.csv") if t["status"] == "lost"]
+    assert {t["host"] for t in lost} == {nodes[2]} and {t["executor"] for t in lost} <= {"gpu", "cpu"}
+    assert 0 < len(lost) <= 20, "what ran there"
+    four_nodes.kill_node(nodes[1])  # the only one of "node": what GPU workers run is awaited
+    assert four_nodes.wait(job, 90)["Exit_status"] == 75
+    said = "".join(path.read_text() for path in project.glob("*.o[0-9]*"))
+    assert f"sum {2 * 66 + 3 * 780}\n" in said and "stopped by no workers" in said, said
+    assert "qsub driver.pbs goes on from here" in said and "Traceback" not in said, said
+    tries = results(project, "tasks.csv")
+    assert len([t for t in tries if t["status"] == "done"]) == 53, "simulate(100), too"
+
+
+@pytest.mark.parametrize(
+    "queue, nodes, given, said",
+    [
+        (
+            "debug",
+            "2",
+            '["gpu", "cpu"]',
+            "kinds = ['gpu', 'cpu']: in blocks each kind of workers has a job of its own, and debug runs 1 at a time"
+            " for one user: qsub driver.pbs, in whose job the kinds share the nodes",
+        ),
+        ("capacity", "2", '["gpu", "cpu"]', "and capacity runs 1 at a time for one project: qsub driver.pbs"),
+        ("prod", "12", '["gpu", "node"]', "in blocks 'node' has jobs of its own, of 1 node, and prod takes 10-24 nodes"),
+        ("preemptable", "2", '["gpu", "cpu", "node"]', None),
+    ],
+)  # fmt: skip
+def test_blocks_of_several_kinds_where_the_queue_allows_it(polaris, pbs, queue, nodes, given, said):
+    project = polaris(queue=queue, nodes=nodes)
+    edit(project, "config.py", 'kinds = ["gpu"]', f"kinds = {given}")
+    if "node" in given:
+        edit(project, "config.py", "nodes_of_kind = {}", 'nodes_of_kind = {"node": 1}')
+    for command in ("--check --mode blocks", "--mode blocks"):
+        if said is None and command == "--mode blocks":
+            continue
+        done = user(project, f"python run.py {command}", pbs)
+        assert done.returncode == (0 if said is None else 2), done.stdout
+        assert said is None or said in done.stdout, done.stdout
+        assert "Traceback" not in done.stdout
+    assert pbs.submissions == []
+
+
+def test_what_no_kind_has_room_for_is_said_before_the_queue_and_in_the_job(polaris, pbs):
+    project = polaris(queue="debug", nodes="2")
+    edit(project, "config.py", 'kinds = ["gpu"]', 'kinds = ["gpu", "node"]')
+    edit(project, "config.py", "nodes_of_kind = {}", 'nodes_of_kind = {"node": 2}')
+    said = "no node is left for 'gpu': 2 nodes, 2 of them for 'node' (for example 3)"
+    check = user(project, "python run.py --check", pbs)
+    assert check.returncode == 2 and f"driver.pbs line 5: #PBS -l select 2: {said}" in check.stdout, (
+        check.stdout
+    )
+    job = pbs.run("qsub", "driver.pbs", cwd=project).stdout.strip()
+    assert pbs.wait(job, 30)["Exit_status"] == 2
+    log = "".join(path.read_text() for path in project.glob("*.o[0-9]*"))
+    assert f"driver.pbs line 5: #PBS -l select 2: {said}" in log and "Traceback" not in log, log
+
+
+def test_on_a_laptop_the_kinds_share_the_machine(project):
+    edit(project, "config.py", 'kinds = ["gpu"]', 'kinds = ["gpu", "cpu", "node"]')
+    edit(project, "config.py", "nodes_of_kind = {}", 'nodes_of_kind = {"node": 1}')
+    (project / "apps.py").write_text(APPS.replace('"node", "mpi"', '"node"').replace('executors=["mpi"]', ""))
+    (project / "at-work").mkdir()
+    (project / "run.py").write_text(BLOCKS.replace("while not os", "while False and not os"))
+    for kind in ("gpu", "cpu", "node"):
+        (project / "at-work" / f"{kind}-0").touch()
+    done = user(project, "python run.py --mode local")
+    assert done.returncode == 0, done.stdout
+    assert re.search(
+        r"gpu: \d workers? on this machine; cpu: \d workers? on this machine; node: 1 worker", done.stdout
+    )
+    assert "simulated [0, 2, 4]" in done.stdout and "analysed [0, 3, 6]" in done.stdout, done.stdout

@@ -15,9 +15,7 @@ def main(run):
     """Simulate each lattice, analyse each run, fit the critical temperature from all."""
     curves = []
     for row in inputs:
-        series = apps.simulate(
-            **row
-        )  # a future; apps take futures, and start when these have ended
+        series = apps.simulate(**row)  # a future; what gets it starts when it has ended
         curve = apps.analyse(series, row["temperature"], row["size"])
         curves.append(curve)
     found = apps.fit(inputs=curves).result()

@@ -70,7 +70,7 @@ def _about(run, code, part):
     elif part == "tail" and longest > LONG * typical:
         text += LONGEST_FIRST
     text = text.format(typical=typical, longest=in_words(longest))
-    whose = f", most of it of executor {executor}," if executor else ""
+    whose = f", most of it of the {executor} workers," if executor else ""
     return f"{percent(run.shares[code])} of the time{whose} {text}."
 
 
@@ -107,7 +107,7 @@ def _idle(run):
     for executor, share in busy.items():
         large = run.of[executor].sum() >= LARGE * run.allocated
         if share < IDLE and large:
-            mine = f"The workers of executor {executor} ran tasks {percent(share)} of their time"
-            others = f"those of {most} {percent(busy[most])}"
+            mine = f"The {executor} workers waited {percent(1 - share)} of their time"
+            others = f"those of {most} {percent(1 - busy[most])}"
             said.append(f"{mine}, {others}: give {executor} fewer of them, or more to do.")
     return said

@@ -101,8 +101,10 @@ class Map(Job):
         self._begin_sizes()
 
     def _begin_sizes(self):
-        grouped = self.work.may_be_grouped and self.session.running.takes_groups(self.work.given)
-        self.sizes = Sizes(self.session.running.workers, self.session.config.rows_per_task, grouped)
+        running = self.session.running
+        grouped = self.work.may_be_grouped and running.takes_groups(self.work.given)
+        workers = running.workers_for(self.work.given)
+        self.sizes = Sizes(workers, self.session.config.rows_per_task, grouped)
 
     def _read(self):
         """The rows and what there is of their results."""

@@ -93,16 +93,19 @@ class Running:
             return self.blocks[0].expected()
         return "; ".join(f"{block.label}: {block.expected()}" for block in self.blocks)
 
-    @property
-    def workers(self) -> int:
-        """Of the first executor, where all its blocks run."""
-        return self.blocks[0].workers
+    def workers_for(self, app) -> int:
+        """How many workers the tasks of an app have, where all their blocks run."""
+        return self._blocks_for(app).workers
 
     def takes_groups(self, app) -> bool:
         """Whether an app's executor takes groups of rows: not one of MPI tasks, nor of threads."""
-        named = app.executors
-        label = self.blocks[0].label if named == "all" else named[0]
-        return any(block.takes_groups for block in self.blocks if block.label == label)
+        return self._blocks_for(app).takes_groups
+
+    def _blocks_for(self, app):
+        """Those of the first executor that an app names, else the first of all."""
+        executors = getattr(app, "executors", "all")
+        named = [block for block in self.blocks if block.label in executors]
+        return self.blocks[0] if executors == "all" or not named else named[0]
 
     # --- what is watched --------------------------------------------------------------------------
     def _watch(self):
@@ -156,12 +159,13 @@ class Running:
         self.stop_if_broken()
 
     def stop_if_broken(self) -> None:
-        """Stop where an executor has no workers, and will have none."""
+        """Stop where an executor has no workers, and will have none; what others run is awaited."""
         if self.session.over or self.broken() is None:
             return
         if self.session.stopping is None:
             self.session.stop(Stop.NO_WORKERS)
-        self.session.at_once = True
+        if all(block.broken() for block in self.blocks):
+            self.session.at_once = True
 
     def _look_for_dying_workers(self):
         if self.tally.ended:
@@ -224,11 +228,12 @@ class Running:
         if self.session.over:
             return
         if not self.session.at_once:
-            idle = all_answered([block.hold_back for block in self.blocks])
+            idle = all_answered([block.hold_back for block in self.blocks if not block.broken()])
             # A second look, a tick later: a result may have been on its way from the interchange.
             self.quiet = self.quiet + 1 if all(idle) and self.ended.empty() else 0
         if self.session.at_once or self.quiet >= 2:
             self.session.over = True
+            self.session.at_once = self.session.at_once or self.broken() is not None
             unfinished = Unfinished(f"the run was stopped by {self.session.stopping.words}")
             for block in self.blocks:
                 if not block.broken():
