@@ -549,26 +549,27 @@ def test_an_executor_for_libraries_that_take_one(project):
 
 
 def test_a_second_executor_of_threads_is_counted_and_awaited(project):
-    edit(project, "config.py", "executors=[executor]", "executors=[executor, ThreadPoolExecutor(label='here', max_threads=2)]")  # fmt: skip
+    edit(project, "config.py", "executors=executors", "executors=[*executors, ThreadPoolExecutor(label='here', max_threads=2)]")  # fmt: skip
     edit(project, "config.py", "    from parsl.config import Config\n", "    from parsl.config import Config\n    from parsl.executors import ThreadPoolExecutor\n")  # fmt: skip
     apps = APPS + """
     @python_app(executors=["here"])
     def beside(x):
         note("beside", x)
         return os.getpid()
-
-    @python_app(executors=["gpus"])
-    def nowhere():
-        pass
     """  # fmt: skip
     body = """
         import os
+        from parsl import python_app
+
+        @python_app(executors=["gpus"])  # no module has it, before it is called
+        def nowhere():
+            pass
 
         mine = apps.beside(1).result() == os.getpid()
         print("value", mine, apps.square(3).result())
         print("mapped", len(list(run.map(apps.beside, [{"x": x} for x in range(3)]))))
         try:
-            apps.nowhere()
+            nowhere()
         except Exception as error:
             print("refused", error)
     """

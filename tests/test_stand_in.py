@@ -133,7 +133,7 @@ def past(pbs, home, env):
     scripts = home / "seed/run/000/submit_scripts"
     scripts.mkdir(parents=True)
     for name, gone in (("1795488016.9698548", 2), ("1795488229.978396", 4)):
-        path = scripts / f"parsl.gpu.block-0.{name}"
+        path = scripts / f"parsl.htex.block-0.{name}"
         path.write_text(
             f"#!/bin/bash\n\n#PBS -S /bin/bash\n#PBS -N {path.name}\n#PBS -m n\n#PBS -l walltime=1:00:00\n"
             f"#PBS -l select=3:ncpus=32:ngpus=4\n#PBS -o {path}.stdout\n#PBS -e {path}.stderr\n"

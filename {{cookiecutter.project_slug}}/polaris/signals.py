@@ -41,6 +41,7 @@ class Signals:
         self.inside = False  # whether the program runs, and is to be left by an exception
         self.here = threading.current_thread() is threading.main_thread()
         self.later = None  # the timer that tries again, where the program could not be left
+        self.process = os.getpid()
 
     def catch(self) -> None:
         """Handle the signals; one that was ignored from the start, by nohup for one, stays so."""
@@ -79,11 +80,15 @@ class Signals:
         return not self.here or threading.current_thread() is threading.main_thread()
 
     def _signalled(self, number, frame):
+        if os.getpid() != self.process:  # one that the program forked: multiprocessing does
+            signal.signal(number, self.before[number])
+            os.kill(os.getpid(), number)
+            return
         self.stop(REASONS[number])
         self._woken(number, frame)
 
     def _woken(self, number, frame):
-        if not (self.inside and self.is_stopping()):
+        if not (self.inside and self.is_stopping()) or os.getpid() != self.process:
             return
         if may_be_left(frame):
             self.inside = False
