@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
+# The starting point that make demo shows: sweep, inference, program, mpi, stages or steering.
+WORKLOAD ?= sweep
 
 .PHONY: demo test test-fast faults bench screenshots lint browser clean
 
 demo: $(VENV)/ready
-	$(BIN)/python tests/demo.py $(DEMO)
+	$(BIN)/python tests/demo.py $(DEMO) $(WORKLOAD)
 
 test: $(VENV)/ready browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
