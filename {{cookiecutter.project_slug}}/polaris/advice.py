@@ -12,13 +12,14 @@ from .spent import COMPUTING, FAILED_WORK, PARTS
 LARGE = 0.1  # share of the allocation from which on a part is worth advice
 MOST = 2 / 3  # share of a part from which on it is that of one executor
 IDLE, BUSY = 0.25, 0.5  # shares of its time that an executor ran tasks
+SHORT = 0.001  # seconds, the least that the record tells
 LONG = 3  # a long task takes as many typical ones
 
 ADVICE = {  # what to do about a large part of PARTS
     "failed work": "went into tries that failed: see the causes",
     "start-up": "went into starting workers: give a job more tasks, and the start is less of it",
     "between tasks": (
-        "workers waited although tasks were left: let each do more, one takes {typical:.3g} s"
+        "workers waited although tasks were left: let each do more, one takes {typical}"
     ),
     "tail": (
         "workers had nothing left to start while the last tasks ran: fewer nodes, or more tasks "
@@ -39,11 +40,11 @@ IN_STAGES = {  # the same where tasks may have had to wait for others
     ),
     "between tasks": (
         "workers were free while tasks were still to start: where these waited for others, fewer "
-        "nodes waste less; where not, let each do more, one takes {typical:.3g} s"
+        "nodes waste less; where not, let each do more, one takes {typical}"
     ),
 }
 LONGEST_FIRST = (
-    "; or longest_first of table() in run.py: one took {longest}, a typical one {typical:.3g} s"
+    "; or longest_first of table() in run.py: one took {longest}, a typical one {typical}"
 )
 
 
@@ -69,7 +70,8 @@ def _about(run, code, part):
         text = IN_STAGES.get(part, text)
     elif part == "tail" and longest > LONG * typical:
         text += LONGEST_FIRST
-    text = text.format(typical=typical, longest=in_words(longest))
+    short = f"{typical:.3g} s" if typical >= SHORT else f"less than {SHORT * 1000:.0f} ms"
+    text = text.format(typical=short, longest=in_words(longest))
     whose = f", most of it of the {executor} workers," if executor else ""
     return f"{percent(run.shares[code])} of the time{whose} {text}."
 
