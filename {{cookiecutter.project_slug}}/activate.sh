@@ -152,7 +152,7 @@ polaris_own_activate() {
     local home
     unset PYTHONHOME
     if [ "$kind" = conda ] || [ "$kind" = pixi ]; then
-        ! builtin type deactivate >/dev/null 2>&1 || deactivate
+        [ "$(builtin type -t deactivate)" != function ] || deactivate
         unset VIRTUAL_ENV VIRTUAL_ENV_PROMPT
         polaris_beneath "$own" || return 1
         polaris_prefix "$own"
@@ -167,7 +167,7 @@ polaris_own_activate() {
     polaris_source "$own/bin/activate"
     if ! [ "${VIRTUAL_ENV:-}" -ef "$own" ]; then
         polaris_refuse "it was moved from $VIRTUAL_ENV, and its programs start with that path: make it anew"
-        deactivate 2>/dev/null
+        [ "$(builtin type -t deactivate)" != function ] || deactivate
         return 1
     fi
 }
