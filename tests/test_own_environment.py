@@ -398,6 +398,16 @@ def test_setup_says_what_is_there_and_installs_what_is_lacking_when_asked(own, r
     assert "usage: bash setup_env.sh [--install]" in bash("bash setup_env.sh --instal", project).stdout
 
 
+def test_what_a_pixi_environment_lacks_goes_through_its_manifest(own, ready, tmp_path):
+    folder = conda_prefix(tmp_path / ".pixi" / "envs" / "default", packages_of(ready), worker_pool=False)
+    next(folder.glob("lib/python3*/site-packages/shared.pth")).unlink()
+    (folder / "conda-meta" / "pixi").write_text(json.dumps({"manifest_path": f"{tmp_path}/pixi.toml"}))
+    said = bash("LC_ALL=xx bash setup_env.sh", own(folder)).stdout
+    assert f"own environment: {folder} (pixi)\n" in said
+    add = f"    pixi add --manifest-path {tmp_path}/pixi.toml "
+    assert f"exactly that:\n{add}numpy matplotlib rich\n{add}--pypi parsl==2026.10.26\n" in said
+
+
 def obeys_modes():
     """Root may write everywhere, unless it gives that up."""
     ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE

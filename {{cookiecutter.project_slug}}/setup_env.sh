@@ -41,7 +41,7 @@ look() {
 own_one() {
     local commands command
     source "$project/activate.sh" 2> >(tee -a "$log" >&2) || fail "own_environment cannot be used"
-    umask >"$project/.umask" # jobs start with PBS's: activate.sh sets this one
+    [ "${PBS_ENVIRONMENT:-}" = PBS_BATCH ] || umask >"$project/.umask" # jobs start with PBS's: activate.sh sets this one
     ! look || return 0
     if [ "$1" != --install ]; then
         say "not usable yet; nothing was installed, it is yours. To have that done: bash $project/setup_env.sh --install"

@@ -57,10 +57,13 @@ def own() -> Own | None:
     if not re.search(r"""^own_environment=(?!(""|'')?\s*(#|$))""", text, re.MULTILINE):
         return None
     said, complaints = machine.both("bash", "-c", FIND, "bash", str(script), str(PROJECT))
-    folder, _, kind = said.strip().rpartition(":")
-    if not folder and not complaints:
+    folder, colon, kind = said.strip().rpartition(":")
+    if colon and not folder:
         return None
-    return Own(folder, kind, complaints.strip())
+    refusals = [line for line in complaints.splitlines() if line.startswith("activate.sh line ")]
+    if not refusals and not kind:  # bash did not get so far
+        refusals = [f"activate.sh cannot be read by bash: {complaints.strip()}"]
+    return Own(folder, kind, "\n".join(refusals))
 
 
 def place() -> str:
