@@ -19,7 +19,7 @@ BOTH = """
     polaris/keys.py polaris/kinds.py polaris/layout.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
     polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
-    polaris/pictures.py polaris/plan.py polaris/printed.py polaris/queues.py polaris/reading.py
+    polaris/pictures.py polaris/plan.py polaris/prefix.py polaris/printed.py polaris/queues.py polaris/reading.py
     polaris/report.py polaris/result_table.py polaris/results.py polaris/rules.py polaris/running.py
     polaris/runs.py polaris/screen.py polaris/sending.py polaris/session.py polaris/settings.py
     polaris/showing.py polaris/signals.py polaris/sources.py polaris/spent.py polaris/start_workers.sh

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Make the environment, or mend it, once: `bash setup_env.sh`. Running it again does no harm.
 # PYTHON=/path/to/python3 chooses the Python of an environment without the conda module.
+# With own_environment in activate.sh it says what is there and what that lacks; `--install` installs what is lacking.
 # shellcheck disable=SC1091
 
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh setup_env.sh
@@ -16,6 +17,10 @@ fail() {
     exit 1
 }
 
+case $* in
+    '' | --install) ;;
+    *) echo "usage: bash setup_env.sh [--install]   (--install: into own_environment of activate.sh)" >&2; exit 2 ;;
+esac
 : >"$log" || exit 1
 trap 'echo; fail "stopped by Ctrl-C"' INT
 # What these name belongs to some other environment; ~/.local belongs to all of them. Proxies stay.
@@ -25,9 +30,38 @@ export PYTHONNOUSERSITE=1
 [ -z "${PBS_JOBID:-}" ] || export http_proxy=${http_proxy:-http://proxy.alcf.anl.gov:3128}
 [ -z "${http_proxy:-}" ] || export https_proxy=${https_proxy:-$http_proxy}
 
-# 1. The base, as on ALCF's page: module use, module load conda, conda activate.
-venv='' # set by polaris_base
+venv='' own='' # set by polaris_base and polaris_own
 source "$project/activate.sh" base-only
+
+# An environment of the user's own: what it has and lacks. Nothing is put into it unasked.
+look() {
+    python -m polaris.prefix 2>&1 | tee -a "$log"
+    return "${PIPESTATUS[0]}"
+}
+own_one() {
+    local commands command
+    source "$project/activate.sh" 2> >(tee -a "$log" >&2) || fail "own_environment cannot be used"
+    [ "${PBS_ENVIRONMENT:-}" = PBS_BATCH ] || umask >"$project/.umask" # jobs start with PBS's: activate.sh sets this one
+    ! look || return 0
+    if [ "$1" != --install ]; then
+        say "not usable yet; nothing was installed, it is yours. To have that done: bash $project/setup_env.sh --install"
+        exit 1
+    fi
+    commands=$(python -m polaris.prefix --commands 2>>"$log") || fail "nothing was installed: $(tail -n 1 "$log")"
+    while read -r command; do
+        say "installing: $command"
+        bash -c "$command" </dev/null >>"$log" 2>&1 || fail "that failed: $(tail -n 1 "$log")"
+    done <<<"$commands"
+    look || fail "it was installed, and the environment still lacks something"
+}
+polaris_own 2> >(tee -a "$log" >&2) || fail "own_environment cannot be used"
+if [ -n "$own" ]; then
+    own_one "${1:-}"
+    say "ready: source activate.sh"
+    exit
+fi
+
+# 1. The base, as on ALCF's page: module use, module load conda, conda activate.
 polaris_base 2> >(tee -a "$log" >&2) || fail "the conda module could not be loaded"
 if [ "$venv" = "$project/.venv/plain" ]; then
     say "1/4 no modules on this machine: a plain environment, without the conda module"

@@ -10,7 +10,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from . import facts, machine, settings, sources
+from . import facts, machine, prefix, settings, sources
 from .ending import DONE, REFUSED
 from .errors import Refused
 from .folder import Folder
@@ -97,13 +97,16 @@ def parsl_version() -> str:
 def _of_environment(mode):
     wrong = []
     parsl = parsl_version()
-    if parsl == "none":
-        mend = "bash setup_env.sh; source activate.sh"
+    needed = ".".join(map(str, facts.PARSL_TESTED))
+    own = prefix.own()
+    if own is not None and prefix.is_ours():
+        wrong += _of_own_environment(parsl, needed)
+    elif parsl == "none":
+        mend = "source activate.sh" if own else "bash setup_env.sh; source activate.sh"
         wrong.append((True, f"{sys.executable} has no Parsl: {mend}"))
     elif tuple(map(int, parsl.split(".")[:3])) < facts.PARSL_TESTED:
-        needed = ".".join(map(str, facts.PARSL_TESTED))
-        wrong.append((True, f"Parsl {parsl} is older than {needed}: bash setup_env.sh"))
-    if not settings.is_ours():
+        wrong.append((True, f"Parsl {parsl} is older than {needed}: {prefix.mend()}"))
+    if not prefix.is_ours():
         mend = "source activate.sh"
         wrong.append((False, f"{sys.prefix} is not the project's environment: {mend}"))
     if mode == "blocks" and shutil.which("qsub") is None:
@@ -111,13 +114,32 @@ def _of_environment(mode):
     return wrong
 
 
+def _of_own_environment(parsl, needed):
+    """What only shows when all is imported; the rest of it was said already."""
+    if prefix.wrong():
+        return []
+    lacking = prefix.lacks(imported=True)
+    if lacking:
+        return [(True, prefix.said_to_lack(lacking))]
+    if parsl == needed:
+        return []
+    has = f"it has Parsl {parsl}, in which all is found that is used; tested is {needed}"
+    return [(False, f"{prefix.place()}: {has}")]
+
+
 def _show(config, mode, plans, mapped):
     """What this machine has."""
+    made = f"Python {sys.version.split()[0]}"
+    conda = os.environ.get("CONDA_PREFIX")
+    own = prefix.own()
+    if own is not None and prefix.is_ours():
+        made += f", your own, {own.kind}"
+        conda = conda if conda != own.folder else None
     lines = [
         ("mode", mode),
-        ("environment", f"{sys.prefix} (Python {sys.version.split()[0]})"),
+        ("environment", f"{sys.prefix} ({made})"),
         ("Parsl", parsl_version()),
-        ("conda module", os.environ.get("CONDA_PREFIX") or "none loaded"),
+        ("conda module", conda or "none loaded"),
         ("qsub", shutil.which("qsub") or "none: this is no login node"),
         ("GPUs", machine.gpus_in_words()),
         ("run directory", config.run_dir),

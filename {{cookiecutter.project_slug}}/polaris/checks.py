@@ -34,6 +34,7 @@ TEXTS = (
     "walltime",
     "filesystems",
     "conda_version",
+    "own_environment",
 )
 EXAMPLES = {
     "margin": str(facts.SHORTEST_MARGIN),
@@ -77,7 +78,9 @@ RULES = (
     queues.rows_come_fast_enough,
     options.folders_suit_parsl,
     options.conda_version_is_there,
+    options.environment_is_on_every_node,
     options.local_environment_is_a_flag,
+    options.local_environment_can_be_packed,
     options.monitoring_is_a_flag,
     options.log_level_is_one,
     options.monitoring_is_installed,

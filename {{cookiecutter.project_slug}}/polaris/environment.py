@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import facts, machine
+from . import facts, machine, prefix
 from .machine import PROJECT
 
 MONITORED = 30  # seconds between looks at the resources that a task uses
@@ -155,10 +156,10 @@ def packed_environment() -> str:
     Returns the shell text by which a block's nodes use it; "" where it cannot be packed, which is
     said.
     """
-    venv = Path(sys.prefix)
-    packed = venv.with_name(f"{venv.name}.tar.gz")
-    new = venv.with_name(f"{venv.name}.{os.getpid()}.tar.gz")
+    venv, packed = _venv_and_packed()
+    new = packed.with_name(f"{os.getpid()}.{packed.name}")
     try:
+        packed.parent.mkdir(exist_ok=True)
         if _is_older(packed, venv):
             print(f"packing the environment, once: {packed}", file=sys.stderr, flush=True)
             _pack(venv, new, packed)
@@ -170,9 +171,22 @@ def packed_environment() -> str:
     return f"; source {PROJECT}/polaris/local_environment.sh {packed}"
 
 
+def _venv_and_packed():
+    """(the environment, the file that it is packed into): nothing is put beside the user's own."""
+    mine = prefix.own()
+    if mine is None:
+        venv = Path(sys.prefix)
+        return venv, venv.with_name(f"{venv.name}.tar.gz")
+    digest = hashlib.sha256(os.path.realpath(mine.folder).encode()).hexdigest()[:12]
+    return Path(mine.folder), PROJECT / ".packed" / f"{digest}.tar.gz"
+
+
 def _is_older(packed, venv):
     """Whether a packed environment is not there, or older than the packages of its venv."""
-    parts = [venv / "ready", *venv.glob("lib/python*/site-packages")]
+    made = venv / "ready"  # setup_env.sh's
+    if not made.exists():
+        made = venv / "pyvenv.cfg"
+    parts = [made, *venv.glob("lib/python*/site-packages")]
     installed = max(part.stat().st_mtime for part in parts)
     return not packed.exists() or packed.stat().st_mtime <= installed
 
@@ -220,7 +234,8 @@ def foreign_mpiexec() -> str | None:
     found = shutil.which("mpiexec", path=_path_of_tasks())
     if found is None:
         return None
-    for place in (sys.prefix, os.environ.get("CONDA_PREFIX")):
+    mine = prefix.own()
+    for place in (sys.prefix, mine and mine.folder, os.environ.get("CONDA_PREFIX")):
         if place and Path(found).is_relative_to(place):
             return found
     return None
@@ -232,5 +247,8 @@ def has_mpiexec() -> bool:
 
 
 def _path_of_tasks():
-    folder = str(Path(sys.executable).parent)
-    return os.pathsep.join([folder, *os.get_exec_path()])
+    folders = [str(Path(sys.executable).parent), *os.get_exec_path()]
+    mine = prefix.own()
+    if mine is not None:
+        folders.insert(0, f"{mine.folder}/bin")
+    return os.pathsep.join(folders)

@@ -209,6 +209,8 @@ FILESYSTEMS = {  # and the folders that only Polaris has
     "home": (),
     "eagle": ("/eagle", "/lus/eagle"),
 }
+HOMES = ("/home",)  # on the file system home; a laptop has such a folder, too
+OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/local/scratch")  # which no other node sees
 NOT_ON_POLARIS = {
     "grand": "grand is retired",
     "flare": "flare is Aurora's",

@@ -94,6 +94,21 @@ def output(*command: str, whole: bool = True) -> str | None:
     return done.stdout
 
 
+def both(*command: str) -> tuple[str, str]:
+    """What a command prints, and what it complains of; as complaint what keeps it from ending."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    return done.stdout, done.stderr
+
+
 def complaint(command: list[str], timeout: float) -> str | None:
     """The last line of what a command complains of; None where it succeeds. timeout: seconds."""
     try:

@@ -80,16 +80,25 @@ def folders_can_be_read(case: Case) -> Problems:
         yield from _left_out(given, "project", settings.project_dir)
     if settings.run_dir is not None:
         yield from _left_out(given, "run directory", settings.run_dir)
+    own = settings.own_environment
+    if own is not None:
+        homes = facts.HOMES if case.submitting else ()
+        yield from _left_out(given, "environment", own, settings.own_place, homes)
 
 
-def _left_out(given, what, folder):
-    """Problems: file systems that a folder lies on, and that a job does not ask for."""
+def _left_out(given, what, folder, place=None, homes=()):
+    """Problems: file systems that a folder lies on, and that a job does not ask for.
+
+    place: where the folder is set, unless it is clear. homes: folders of users' homes.
+    """
     names = given.split(":")
     for name, roots in facts.FILESYSTEMS.items():
         if name in names:
             continue
+        if name == "home":
+            roots = (*roots, *homes, *map(os.path.realpath, homes))
         if _is_under(folder, roots):
-            lies = f"where the {what} lies ({folder})"
+            lies = f"where the {what} lies ({place or folder})"
             wrong = f"leaves out {name}, {lies}: a job could not read it"
             mend = _joined([*names, name])
             yield Problem("filesystems", given, wrong, mend)
@@ -118,7 +127,7 @@ def _is_under(folder, roots):
 
 def folders_suit_parsl(case: Case) -> Problems:
     """Parsl's scripts do not quote their own paths."""
-    for name in ("project_dir", "run_dir"):
+    for name in ("project_dir", "run_dir", "own_environment"):
         folder = getattr(case.settings, name)
         if folder is None:
             continue
@@ -129,6 +138,20 @@ def folders_suit_parsl(case: Case) -> Problems:
             signs = "spaces or signs that Parsl's scripts cannot take"
             wrong = f"is a path with {signs}: use another folder"
             yield Problem(name, folder, wrong)
+
+
+def environment_is_on_every_node(case: Case) -> Problems:
+    settings = case.settings
+    own = settings.own_environment
+    project = settings.project_dir
+    if own is None or project is None or not case.submitting:
+        return
+    for root in facts.OF_ONE_NODE:
+        beside = _is_under(project, [root])
+        if _is_under(own, [root]) and not beside:
+            wrong = f"lies below {root}, which every node has for itself: no job could read it"
+            yield Problem("own_environment", own, wrong, "a folder below /eagle")
+            return
 
 
 # --- workers, tries, rows in a task ---------------------------------------------------------------
@@ -259,6 +282,17 @@ local_environment_is_a_flag = OneOf(
     wrong="is neither True nor False",
     mend="False",
 )
+
+
+def local_environment_can_be_packed(case: Case) -> Problems:
+    settings = case.settings
+    if settings.local_environment is not True or settings.own_kind not in ("conda", "pixi"):
+        return
+    holds = "whose files hold the path that it was made at: it is used where it lies"
+    wrong = f"packs what venv and uv make; {settings.own_place} is of {settings.own_kind}, {holds}"
+    yield Problem("local_environment", True, wrong, "False")
+
+
 monitoring_is_a_flag = OneOf(
     name="monitoring",
     allowed=(True, False),

@@ -29,7 +29,8 @@ LIBRARIES = tuple(
     os.path.realpath(sysconfig.get_path(name)) + os.sep
     for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-PACKAGES = ("site-packages", "dist-packages")
+STANDARD = sysconfig.get_path("stdlib") + os.sep  # whose files may be links to elsewhere
+PACKAGES = ("site-packages", "dist-packages", "/archive-v0/")  # the last is uv's cache, linked to
 # Files of the project's folder that count as code where code names them. So do those that may be
 # executed.
 PROGRAMS = tuple(".py .sh .bash .awk .sed .pl .r .jl .in .inp .tmpl .j2".split())
@@ -41,6 +42,8 @@ CODE_HAS_DOCSTRING = 0x4000000  # of co_flags, since Python 3.13
 # --- whose it is ----------------------------------------------------------------------------------
 @functools.lru_cache(maxsize=10_000)
 def is_users_file(path: str) -> bool:
+    if path.startswith(STANDARD) and not any(name in path for name in PACKAGES):
+        return False
     path = os.path.realpath(path)
     if path.startswith((*LIBRARIES, HERE)):
         return False

@@ -49,6 +49,9 @@ class Settings(NamedTuple):
     jobs: Number = None  # of driver.pbs, that are about to be submitted as a chain
     project_dir: Text = None
     run_dir: Text = None
+    own_environment: Text = None  # its folder
+    own_kind: Text = None  # "venv", "uv", "conda" or "pixi"
+    own_place: Text = None  # where it is set: file, line and value
     local_environment: Flag = None
     log_level: Text = None
     monitoring: Flag = None

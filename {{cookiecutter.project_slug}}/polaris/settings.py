@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib.metadata
 import os
 import re
 import shutil
-import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import checks, driver, environment, facts, layout, machine, options, parsl_inside
+from . import checks, driver, environment, facts, layout, machine, options, prefix
 from .errors import Refused
 from .machine import PROJECT
 from .rules import Problem, Settings
@@ -55,7 +53,7 @@ NAMES = {  # of a setting, in driver.pbs
     "filesystems": "#PBS -l filesystems",
 }
 AFFINITIES = ("none", "block", "block-reverse", "alternating")  # that Parsl makes itself
-NEEDED = ("parsl", "numpy", "matplotlib")  # packages that setup_env.sh brings
+OF_ACTIVATION = ("conda_version", "own_environment")  # and those in activate.sh
 
 Line = tuple[bool, str]  # whether it refuses, and what is said
 
@@ -93,7 +91,7 @@ def refuse_incomplete(config) -> None:
 
 def in_config(name: str) -> str:
     """Where config.py (activate.sh, for one) sets an option."""
-    file = "activate.sh" if name == "conda_version" else "config.py"
+    file = "activate.sh" if name in OF_ACTIVATION else "config.py"
     text = (PROJECT / file).read_text(encoding="utf-8")
     shown = name.removeprefix("def ")
     for number, line in enumerate(text.splitlines(), 1):
@@ -109,6 +107,7 @@ def _given(config, known):
     set_there = {name: getattr(config, name) for name in options_of(config)}
     return Settings(
         **set_there,
+        **prefix.as_settings(),
         **known,
         conda_version=version and version[1],
         project_dir=str(PROJECT),
@@ -158,11 +157,11 @@ def _line(place: str, problem: Problem) -> Line:
 
 def _of_scripts(every_file):
     """What keeps workers from starting: no program of Parsl's, line ends of Windows in scripts."""
-    lines = []
-    missing = environment.lacks_worker_pool(is_ours())
-    if missing:
+    lines = [(True, line) for line in prefix.wrong()]
+    missing = environment.lacks_worker_pool(prefix.is_ours())
+    if missing and not lines:
         wrong = f"{missing} has no process_worker_pool.py, which starts workers"
-        lines.append((True, f"{wrong}: bash setup_env.sh"))
+        lines.append((True, f"{wrong}: {prefix.mend()}"))
     scripts = [*PROJECT.glob("*.sh"), *PROJECT.glob("polaris/*.sh")]
     scripts.sort()
     if every_file:
@@ -199,7 +198,7 @@ def _of_mpiexec(config, mode):
         return [(True, f"{wrong}: uninstall what brought it (MPICH, Open MPI)")]
     if "mpi" in kinds_of(config) and not environment.has_mpiexec():
         wrong = "there is no mpiexec on this machine, which starts the ranks"
-        return [(True, f"{wrong}: bash setup_env.sh")]
+        return [(True, f"{wrong}: {'pip install mpich' if prefix.own() else prefix.mend()}")]
     return []
 
 
@@ -214,6 +213,8 @@ def _of_this_job():
 def _of_a_run_in_it(given, of_job):
     """Its nodes, walltime, queue and account are those that qsub was told, not the files'."""
     job = given._replace(**of_job, max_blocks=None)
+    if of_job.get("nodes_per_block") == 1:  # which may have it on its own disk
+        job = job._replace(own_environment=None)
     lines = []
     for problem in checks.check(job, submitting=True, typed=True, running=True):
         place = _in_job(problem, of_job)
@@ -272,6 +273,7 @@ def _of_a_qsub(written, given, jobs, known):
     job = written._replace(
         **known,
         jobs=jobs,
+        **prefix.as_settings(),
         margin=given.margin,
         kinds=given.kinds,
         nodes_of_kind=given.nodes_of_kind,
@@ -307,7 +309,10 @@ def of_a_start(config, mode: str) -> list[Line]:
     wrong = environment.problem_of_start(mode)
     if wrong is None:
         return []
-    return [(True, f"{wrong}; bash setup_env.sh makes the environment anew")]
+    mend = prefix.mend()
+    if prefix.own() is None:
+        mend += " makes the environment anew"
+    return [(True, f"{wrong}; {mend}")]
 
 
 def parsl_config(config, mode: str, run_dir: os.PathLike | None = None):
@@ -332,15 +337,14 @@ def parsl_config(config, mode: str, run_dir: os.PathLike | None = None):
 
 def refuse_unknown_parsl() -> None:
     """Refused where another Parsl than the tested one lacks what is used of its inside."""
-    version = importlib.metadata.version("parsl")
-    tested = ".".join(map(str, facts.PARSL_TESTED))
-    if version == tested:
+    wrong = prefix.unknown_parsl()
+    if wrong is None:
         return
-    missing = parsl_inside.gone()
-    if missing:
-        wrong = f"Parsl {version} lacks {', '.join(missing)}"
-        mend = f"this project was tested with {tested}: bash setup_env.sh installs it"
-        raise Refused(f"{wrong}; {mend}")
+    tested = ".".join(map(str, facts.PARSL_TESTED))
+    mend = prefix.mend()
+    if prefix.own() is None:
+        mend += " installs it"
+    raise Refused(f"{wrong}; this project was tested with {tested}: {mend}")
 
 
 def _refuse_strangers(executors):
@@ -406,14 +410,7 @@ def place_of(error: BaseException, trace) -> tuple[str, bool]:
     hint = ""
     if isinstance(error, NameError) and in_config_py:
         hint = ": text goes in quotes; other values are numbers, True, False or None"
-    if isinstance(error, ModuleNotFoundError) and error.name in NEEDED:
-        mend = "source activate.sh (made by: bash setup_env.sh)"
-        hint = f"\n{sys.executable} has no {error.name}: {mend}"
+    if isinstance(error, ModuleNotFoundError) and error.name in prefix.NEEDED:
+        hint = f"\n{prefix.in_want_of(error.name)}"
     said = getattr(error, "msg", error)
     return f"{place}{type(error).__name__}: {said}{hint}", place != ""
-
-
-def is_ours() -> bool:
-    """Whether this Python is of the project's environment."""
-    ours = (PROJECT / ".venv").resolve()
-    return Path(sys.prefix).resolve().is_relative_to(ours)

@@ -8,9 +8,7 @@ command cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null || exit 1
 export PYTHONUNBUFFERED=1 # what a task prints is kept, however its worker ends
 # As in activate.sh, which ran on the first node of the block alone.
 [ -z "${TMPDIR:-}" ] || mkdir -m 700 "$TMPDIR" 2>/dev/null || [ -d "$TMPDIR" ] || export TMPDIR=/tmp
-if [ "${PBS_ENVIRONMENT:-}" = PBS_BATCH ] && [ -s "${VIRTUAL_ENV:-}/ready" ]; then
-    umask "$(cat "$VIRTUAL_ENV/ready")"
-fi
+[ -z "${POLARIS_UMASK:-}" ] || umask "$POLARIS_UMASK"
 [ "${WITH_MPS:-}" = 1 ] || exec "$@"
 
 folder=${TMPDIR:-/tmp}/mps-$(id -u)-${PBS_JOBID%%.*}
