@@ -7,6 +7,7 @@ import sys
 
 sys.path.pop(0)  # the folder of this script, a shared /tmp: what lies there must not be imported
 
+import contextlib
 import json
 import os
 import shlex
@@ -58,6 +59,9 @@ if lines:  # pre_gen has refused them already, but where cruft did not tell it w
     sys.exit(1)
 for note in notes:
     print(f"note: {note}", file=sys.stderr)
+
+with contextlib.suppress(OSError):  # not empty, or not there
+    (project / "templates").rmdir()  # only the workload program has files for it
 
 # `cruft update` and `cruft diff` render into a temporary folder, which is no project.
 temporary = "_output_dir" not in answers and project.is_relative_to(Path(tempfile.gettempdir()).resolve())

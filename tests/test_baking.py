@@ -19,7 +19,8 @@ BOTH = """
     polaris/keys.py polaris/kinds.py polaris/layout.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
     polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
-    polaris/pictures.py polaris/plan.py polaris/prefix.py polaris/printed.py polaris/queues.py polaris/reading.py
+    polaris/pictures.py polaris/places.py polaris/plan.py polaris/prefix.py polaris/printed.py
+    polaris/programs.py polaris/queues.py polaris/reading.py polaris/rendering.py
     polaris/report.py polaris/result_table.py polaris/results.py polaris/rules.py polaris/running.py
     polaris/runs.py polaris/screen.py polaris/sending.py polaris/session.py polaris/settings.py
     polaris/showing.py polaris/signals.py polaris/sources.py polaris/spent.py polaris/start_workers.sh
@@ -29,6 +30,7 @@ BOTH = """
 """.split()
 FILES = {
     "sweep": sorted(BOTH),
+    "program": sorted([*BOTH, "ising.py", "templates/in.ising"]),
     "mpi": sorted([*BOTH, "ising.py"]),
     "stages": sorted([*BOTH, "ising.py"]),
     "steering": sorted([*BOTH, "ising.py"]),
@@ -157,18 +159,21 @@ def test_what_differs_between_the_workloads_is_included_as_it_is(bake):
         project, source = bake(workload=workload).project_path, ROOT / "templates" / workload
         for path in source.rglob("*.*"):
             text = path.read_text()
-            shared = re.fullmatch(r"\{% include [\"'](.+)[\"'] %\}\n?", text)  # with another workload
-            if shared:
-                text = (ROOT / "templates" / shared[1]).read_text()
+            # What is shared with another workload.
+            text = re.sub(r"\{% include [\"'](.+)[\"'] %\}\n", lambda found: included(found[1]), text)
             assert (project / path.relative_to(source)).read_text() == text
     machinery = ROOT / "{{cookiecutter.project_slug}}" / "polaris"
     for path in machinery.glob("*.*"):
         assert (project / "polaris" / path.name).read_bytes() == path.read_bytes()
 
 
+def included(name):
+    return (ROOT / "templates" / name).read_text()
+
+
 @pytest.mark.slow
 def test_every_combination_of_answers_is_clean(cookies):
-    assert len(COMBINATIONS) == 324
+    assert len(COMBINATIONS) == 378
     projects = []
     for answers in COMBINATIONS:
         result = cookies.bake(extra_context={"create_venv": "no", "account": "MyProj", **answers})

@@ -236,6 +236,7 @@ def environment_of(run_dir, kind, mode):
     """The worker_init of a node: it has the environment that you have, modules included."""
     worker_init = f"source {project_dir}/activate.sh || exit 1"
     worker_init += f"; command cd {run_dir} >/dev/null || exit 1"
+    worker_init += environment.when_it_ends(mode, walltime)
     if mode == "job":
         worker_init += environment.node_list(run_dir, kind, nodes_in_job(kind))
     if local_environment:

@@ -162,6 +162,9 @@ class Survey:
                 self._plan(self._module, module)
             for text in reading.texts_of(code):
                 self._plan_programs(text)
+                for path in reading.templates_in(code, text):
+                    self._add(path.name)
+                    self._plan(self._file, path)
 
     def _names(self, code, function):
         """The global names that a code object uses; an attribute of such a name counts as one."""

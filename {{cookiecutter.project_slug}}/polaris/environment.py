@@ -68,6 +68,18 @@ def node_list(run_dir: os.PathLike, kind: str, nodes: list[str]) -> str:
     return f"; export PBS_NODEFILE={shlex.quote(str(path))}"
 
 
+def when_it_ends(mode: str, walltime: str) -> str:
+    """Shell text for $POLARIS_ENDS: when the job's or block's walltime ends, s since 1970.
+
+    walltime: of a block, which started when PBS wrote its $PBS_NODEFILE.
+    """
+    if mode == "job":
+        _, end = machine.times_of_job()
+        return "" if end is None else f"; export POLARIS_ENDS={end:.0f}"
+    began = 'began=$(stat -c %Y "$PBS_NODEFILE")'
+    return f"; {began} && export POLARIS_ENDS=$((began + {facts.seconds(walltime)}))"
+
+
 def threads(number: int) -> str:
     """Shell text that lets a task's libraries start that many threads."""
     words = [f"{name}={number}" for name in facts.THREAD_VARIABLES]

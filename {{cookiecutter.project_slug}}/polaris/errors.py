@@ -38,6 +38,10 @@ class Unfinished(Exception):
     """What a future raises that had no result when the run stopped; the next run has it."""
 
 
+class Unusable(ValueError):
+    """What an app gave, a template or a command, is wrong: no other try would end otherwise."""
+
+
 class FailedOnWorker(Exception):
     """A failure in words alone: what was raised there cannot be made again on the submit side.
 

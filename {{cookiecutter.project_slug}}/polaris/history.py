@@ -189,7 +189,7 @@ def _code(codes, name):
 
 def like(cause: str) -> str:
     """A cause without the numbers that differ from task to task."""
-    return re.sub(r"\b0x[0-9a-f]+|\b[0-9a-f]{12}\b|x\d+c\d+s\d+b\d+n\d+|\d+(\.\d+)?", "#", cause)
+    return re.sub(r"\b0x[0-9a-f]+|\b[0-9a-f]{12,}\b|x\d+c\d+s\d+b\d+n\d+|\d+(\.\d+)?", "#", cause)
 
 
 # --- the files ------------------------------------------------------------------------------------

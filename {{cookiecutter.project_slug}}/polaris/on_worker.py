@@ -21,7 +21,7 @@ from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors.errors import InvalidResourceSpecification
 
 from . import machine, sending
-from .errors import FailedOnWorker
+from .errors import FailedOnWorker, Unusable
 from .printed import prints
 from .sending import Function as packed_function  # noqa: F401  for the function of run_group
 from .time_limit import Limited  # noqa: F401
@@ -36,6 +36,7 @@ SAME_EVERY_TIME = (
     RecursionError,
     SyntaxError,
     TypeError,
+    Unusable,
     InvalidResourceSpecification,
 )
 

@@ -22,6 +22,7 @@ from pathlib import Path, PurePath
 
 from parsl.app.app import AppBase
 
+from . import rendering
 from .machine import PROJECT
 
 HERE = os.path.realpath(os.path.dirname(__file__)) + os.sep
@@ -34,6 +35,7 @@ PACKAGES = ("site-packages", "dist-packages", "/archive-v0/")  # the last is uv'
 # Files of the project's folder that count as code where code names them. So do those that may be
 # executed.
 PROGRAMS = tuple(".py .sh .bash .awk .sed .pl .r .jl .in .inp .tmpl .j2".split())
+OF_PROJECT = "@project@/"  # in a command for run_in_folder
 NOT_PROGRAMS = ("polaris", "results", "runinfo")  # and what is hidden, such as .venv
 WORD = re.compile(r"[\w./+@%-]+")
 CODE_HAS_DOCSTRING = 0x4000000  # of co_flags, since Python 3.13
@@ -248,7 +250,7 @@ def files_of(module: str) -> list[Path]:
 
 def programs_in(text: str) -> Iterator[Path]:
     """The files of the project's folder that a text names, where they count as code."""
-    for word in dict.fromkeys(WORD.findall(text)):
+    for word in dict.fromkeys(WORD.findall(text.replace(OF_PROJECT, ""))):
         named = Path(word.rstrip("."))
         is_program = named.suffix.lower() in PROGRAMS
         if not is_program and "/" not in word:
@@ -259,6 +261,18 @@ def programs_in(text: str) -> Iterator[Path]:
                 continue
             if path.is_file() and (is_program or os.access(path, os.X_OK)):
                 yield path
+
+
+def templates_in(code: types.CodeType, text: str) -> list[Path]:
+    """The files of a folder of the project that a text of this code names for run_in_folder."""
+    if "run_in_folder" not in code.co_names:
+        return []
+    with contextlib.suppress(OSError, ValueError):
+        folder = (PROJECT / text).resolve()
+        near = folder.relative_to(PROJECT)
+        if near.parts and not _is_ours(near) and folder.is_dir():
+            return rendering.paths_in(folder)
+    return []
 
 
 def _is_ours(near):

@@ -32,10 +32,15 @@ TICK = 0.02  # seconds; the kernel's clock for the start of a process is no fine
 # Kills what a task has started once its worker is gone: then the pipe to this script is closed.
 REAPER = """
 read -r nothing
-for environ in /proc/[0-9]*/environ; do
-    grep -qsz "^POLARIS_TASK=$1-" "$environ" || continue
-    process=${environ#/proc/}
-    kill -9 "${process%/environ}"
+for signal in TERM KILL; do
+    found=
+    for environ in /proc/[0-9]*/environ; do
+        grep -qsz "^POLARIS_TASK=$1-" "$environ" || continue
+        process=${environ#/proc/}
+        kill -s "$signal" "${process%/environ}"
+        found=1
+    done
+    [ -z "$found" ] || sleep 1
 done
 """
 
