@@ -1,7 +1,7 @@
 """Yours to edit: what each stage does. Imported on every worker, so keep the top of it light.
 
-An app is for the first kind of workers in config.py, GPUs here, unless executors=["cpu"] or ["node"]
-names another one.
+An app is for the first kind of workers in config.py, which have GPUs here, unless it names another
+one: executors=["cpu"], executors=["node"].
 cache=True: a call that has ended is not made again by a later run, as long as its arguments, and
 the code of its app and of your modules that it uses, are the same.
 """
