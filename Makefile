@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 	$(BIN)/python tests/demo.py $(DEMO) $(WORKLOAD)
 
 test: $(VENV)/ready browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-fast: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow"

@@ -26,7 +26,9 @@ FAULTS = (
 )
 CELLS = {}  # (shape, fault) -> Counter of calls, killed, lost, repeated
 CACHE = ROOT / ".cache"
-SUMS = Counter()  # of all faults that were injected into a sweep
+SWEEPS, MPI = "faults.txt", "faults-mpi.txt"
+OF = {SWEEPS: "", MPI: "of MPI tasks: "}
+SUMS = {kind: Counter() for kind in OF}  # of the faults that this process injected
 
 # An app that keeps a ledger of its executions; the column sweeps is how long it takes, in ms; seed what it does.
 APPS = """
@@ -63,18 +65,39 @@ def count(shape, fault, calls, killed, lost, repeated):
 
 
 def write_down():
-    """Keep what this process counted, then write the table of all that was counted since pytest began."""
-    (CACHE / "cells").mkdir(parents=True, exist_ok=True)
+    """Keep what this process counted: pytest -n has several, and any of them may have any test."""
+    if not CELLS and not any(SUMS.values()):
+        return
+    (CACHE / "counted").mkdir(parents=True, exist_ok=True)
     cells = [[*cell, dict(counted)] for cell, counted in CELLS.items()]
-    new = CACHE / "cells" / f"{os.getpid()}.new"  # whole at once: pytest -n has several processes
-    new.write_text(json.dumps(cells))
+    new = CACHE / "counted" / f"{os.getpid()}.new"  # whole at once
+    new.write_text(json.dumps({"cells": cells, "sums": SUMS}))
     new.rename(new.with_suffix(".json"))
-    found = {}
-    for path in (CACHE / "cells").glob("*.json"):
+
+
+def sum_up():
+    """Write the table and the lines of all that was counted since pytest began; returns what was lost or repeated."""
+    cells, sums = {}, {kind: Counter() for kind in SUMS}
+    for path in (CACHE / "counted").glob("*.json"):
         if path.stat().st_mtime >= BEGUN:
-            for shape, fault, counted in json.loads(path.read_text()):
-                found.setdefault((shape, fault), Counter()).update(counted)
-    (CACHE / "faults-by-shape.txt").write_text(table(found))
+            counted = json.loads(path.read_text())
+            for shape, fault, numbers in counted["cells"]:
+                cells.setdefault((shape, fault), Counter()).update(numbers)
+            for kind, numbers in counted["sums"].items():
+                sums[kind].update(numbers)
+    if cells:
+        (CACHE / "faults-by-shape.txt").write_text(table(cells))
+    for kind, numbers in sums.items():
+        if numbers:
+            (CACHE / kind).write_text(f"{OF[kind]}{sums_in_words(numbers)}\n")
+    return sum(numbers["lost"] + numbers["repeated"] for numbers in [*cells.values(), *sums.values()])
+
+
+def sums_in_words(sums):
+    return (
+        f"faults injected: {sums['faults']}; rows: {sums['rows']}, lost: {sums['lost']}; executions killed by the faults: "
+        f"{sums['killed']}; rows repeated beyond those: {sums['repeated']}"
+    )
 
 
 def table(found):
@@ -213,7 +236,9 @@ class Case(Project):
             wanted = Counter(row["temperature"] for row in csv.DictReader(file))
         got = Counter(self.recorded())
         lost, repeated = sum((wanted - got).values()), len(self.ledger()) - len(wanted) - killed - retries
-        SUMS.update(faults=faults, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated))
+        SUMS[SWEEPS].update(
+            faults=faults, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated)
+        )
         if fault:
             count("sweep", fault, len(wanted), killed, lost, max(0, repeated))
         assert got == wanted, self.said()

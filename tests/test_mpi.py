@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT, edit, results, run, runs_an_executable, starts_locally, tool, user, user_env
-from faults import count, write_down
+from faults import MPI, SUMS, count
 from pbs.server import PBS
 
 pytestmark = pytest.mark.slow
@@ -16,8 +16,6 @@ pytestmark = pytest.mark.slow
 HEADER = "temperature,size,sweeps,seed\n"
 # GPU of each local rank and the hardware threads next to it: 3 - i, and the user guide's table.
 RANKS = {0: ("3", "0-7,32-39"), 1: ("2", "8-15,40-47"), 2: ("1", "16-23,48-55"), 3: ("0", "24-31,56-63")}
-SUMS = Counter()
-SAID = ROOT / ".cache" / "faults-mpi.txt"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,7 @@ class Polaris:
         got = Counter(row["seed"] for row in results(self.project) + results(self.project, "failures.csv"))
         repeated = self.begun() - len(wanted) - killed - retries
         lost = sum((wanted - got).values())
-        SUMS.update(faults=1, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated))
+        SUMS[MPI].update(faults=1, rows=len(wanted), killed=killed, lost=lost, repeated=max(0, repeated))
         if fault:
             count("mpi", fault, len(wanted), killed, lost, max(0, repeated))
         assert got == wanted and repeated == 0 and killed <= 1, (got, killed, repeated)
@@ -487,13 +485,3 @@ def test_a_job_with_too_few_nodes_left_ends_and_the_next_one_goes_on(polaris_mpi
     ended, log = case.qsub()
     assert ended["Exit_status"] == 0 and "6 of 6 tasks done" in log, log
     case.settled(killed=case.begun() - 6)
-
-
-@pytest.mark.fault
-def test_the_sums_of_these_faults():
-    assert SUMS["lost"] == SUMS["repeated"] == 0 and SUMS["faults"] == 4
-    write_down()
-    SAID.write_text(
-        f"of MPI tasks: faults injected: {SUMS['faults']}; rows: {SUMS['rows']}, lost: {SUMS['lost']}; executions "
-        f"killed by the faults: {SUMS['killed']}; rows repeated beyond those: {SUMS['repeated']}\n"
-    )
