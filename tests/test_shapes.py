@@ -54,6 +54,15 @@ def ising(temperature, size, sweeps, seed, parsl_resource_specification=None):
     return {{"value": 2 * temperature, "pad": "-" * 8000}}
 
 
+@python_app
+def external(temperature, size, sweeps, seed):
+    from polaris.programs import run_in_folder
+
+    command = ["bash", "@project@/rank.sh", LEDGER, "@temperature@", "external"]
+    run_in_folder({{"temperature": temperature}}, command)
+    return {{"value": 2 * temperature, "pad": "-" * 8000}}
+
+
 @python_app(cache=True)
 def simulate(i):
     noted("simulate", i)
@@ -84,10 +93,10 @@ def total(inputs=()):
     return sum(square for _, square in inputs)
 """
 RANK = """
-[ "$PMI_RANK" = 0 ] || exit 0
-echo "start $2 $(hostname)" >> "$1/ising"
+[ "${PMI_RANK:-0}" = 0 ] || exit 0
+echo "start $2 $(hostname)" >> "$1/${3:-ising}"
 sleep "$(cat "$1/seconds")"
-echo "end $2 $(hostname)" >> "$1/ising"
+echo "end $2 $(hostname)" >> "$1/${3:-ising}"
 """
 RUN = """
 import sys
@@ -110,6 +119,7 @@ if __name__ == "__main__":
 MPI = """
     answer = sum(row["value"] for row in run.map(apps.ising, inputs))
 """
+PROGRAM = MPI.replace("apps.ising", "apps.external")
 STAGES = """
     analysed = [apps.analyse(apps.simulate(i), i) for i in range(12)]
     answer = apps.train(inputs=analysed).result()
@@ -139,7 +149,12 @@ with session(mode=sys.argv[1]) as run:
     squares = [square(i) for i in range(24)]
     print("answer", apps.total(inputs=squares).result(), flush=True)
 """
-MAINS = {"mpi": (MPI, "[inputs]"), "stages": (STAGES, "[]"), "steering": (STEERING, "[]")}
+MAINS = {
+    "program": (PROGRAM, "[inputs]"),
+    "mpi": (MPI, "[inputs]"),
+    "stages": (STAGES, "[]"),
+    "steering": (STEERING, "[]"),
+}
 
 
 def steered():
@@ -154,8 +169,9 @@ def steered():
 
 def calls_of(shape):
     """{(app, key)} of all that a program calls, as its ledgers have them; and its answer."""
-    if shape == "mpi":
-        return {("ising", f"{i + 1}.0") for i in range(20)}, 420.0
+    if shape in ("program", "mpi"):
+        app = "external" if shape == "program" else "ising"
+        return {(app, f"{i + 1}.0") for i in range(20)}, 420.0
     if shape == "stages":
         calls = {(app, f"{i}") for app in ("simulate", "analyse") for i in range(12)} | {("train", "0")}
         return calls, 660
@@ -212,6 +228,8 @@ class Case(Project):
 
     def kept(self):
         """How many results there are that a later run reads again."""
+        if self.shape == "program":  # a folder that is finished is used, whether its row is written or not
+            return len(list(self.project.glob("results/runs/*/finished.json")))
         if self.shape in ("mpi", "steering"):
             path = self.results / ("results.csv" if self.shape == "mpi" else "evaluate.csv")
             text = path.read_text() if path.exists() else ""

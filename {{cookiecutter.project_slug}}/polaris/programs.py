@@ -32,6 +32,8 @@ UNSAFE = re.compile(r"[^A-Za-z0-9.+-]")  # in a name
 OF_PROJECT = re.compile(re.escape(f"{PROJECT}/") + r"[^\s\"'=:;,<>|&()]+")
 NOT_CODE = ("results", "runinfo")  # folders of the project whose files come and go
 PIECE = 1024 * 1024  # bytes of a file that are read at a time
+# Of the mpiexec that started the pool of workers: a program is no rank of it, MPI would hang.
+OF_POOL = ("PMI_", "PMIX_", "PALS_")
 SHELL = ["bash", "-e", "-o", "pipefail", "-c"]
 
 
@@ -212,7 +214,7 @@ class Program:
     def run(self, place: Path) -> dict:
         """Run it in a folder to its end, and all that it starts; returns what its mark will say."""
         mark = f"{os.getpid()}-{time.monotonic_ns()}"  # by which what it starts is found
-        environment = {**os.environ, time_limit.MARK: mark, "PWD": str(place)}
+        environment = {**_environment(), time_limit.MARK: mark, "PWD": str(place)}
         time_limit.reaper()  # ends it should this worker be killed
         start = time.perf_counter()
         with open(place / OUT, "wb") as out, open(place / ERR, "wb") as err:
@@ -250,6 +252,10 @@ def end(process: subprocess.Popen, mark: str) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _environment():
+    return {name: text for name, text in os.environ.items() if not name.startswith(OF_POOL)}
 
 
 @functools.lru_cache(maxsize=1000)

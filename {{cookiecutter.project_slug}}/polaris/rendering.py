@@ -21,7 +21,7 @@ from .errors import Unusable
 from .machine import PROJECT, shown
 
 NAME = re.compile(r"@([^\W\d]\w*)(?::([^@\s]*))?@")
-OF_OTHERS = r"\{\s*%s\s*\}"  # how other ways of rendering write a name: {x}, ${x}, two braces
+OF_OTHERS = r"\$?\{+\s*%s\s*\}+"  # how other ways of rendering write a name
 # What editors and file managers leave: it must not make another template.
 JUNK = ("*~", "#*#", ".#*", ".*.sw?", ".DS_Store", "__pycache__", ".ipynb_checkpoints")
 GIVEN = "project"  # the one name beside the inputs: the project's folder
