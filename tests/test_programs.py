@@ -329,6 +329,7 @@ WRONG = {  # what a user gives: what is said
     'run(good, ["./apps.py"])': r"apps.py cannot be executed: chmod \+x apps.py",
     'run(good, ["./in.md"])': r"./in.md of the templates cannot be executed: chmod \+x",
     'run(good, ["./md", "@size@"])': r"the command: @size@: no input has that name",
+    'run(good, ["cat", "apps.py"])': r"the command: apps.py is a file of the project: write @project@/apps.py, or put it",
     "run(good, ['./broken'])": r"\S*broken: \S.*: is its first line, #!, right",
     "run(good, [])": r"command=\[\]: give a list of words, or a text for bash",
     "run(good, mpi=True)": r"mpi=True: needs workers of the kind 'mpi': have it in `kinds` of config.py",
@@ -414,9 +415,7 @@ def test_a_program_knows_when_its_walltime_ends_and_has_the_gpus_of_its_task(pol
     if workload == "mpi":
         assert sorted(words[:2] for words in said) == [["0", "3"], ["1", "2"], ["2", "1"], ["3", "0"]]
     else:
-        assert said[0][:2] == [
-            "none",
-            "0",
-        ]  # no rank of the mpiexec that started its worker; its worker's GPU
+        # No rank of the mpiexec that started its worker; the GPU of its worker.
+        assert said[0][:2] == ["none", row["gpu"]]
     with open(project / "results" / "tasks.csv", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done"]

@@ -289,7 +289,7 @@ def case_of(polaris, tmp_path):
 
 # --- the faults: each returns how many executions it killed --------------------------------------
 def the_walltime_in_a_job(case):
-    case.seconds(1.2)
+    case.seconds(1.8 if case.shape == "program" else 1.2)
     case.stops_after(9)
     assert case.pbs.wait(case.qsub(), 60)["Exit_status"] == 75, case.said()
     assert "stopped by the end of the walltime" in case.said()
@@ -301,7 +301,7 @@ def the_walltime_in_a_job(case):
 
 
 def the_walltime_in_blocks(case):
-    case.seconds(1.2)
+    case.seconds(1.8 if case.shape == "program" else 1.2)
     case.stops_after(8)
     edit(case.project, "polaris/parsl_parts.py", "max(30, ", "max(8, ")
     done = case.user(case.command("blocks"), timeout=200)

@@ -113,7 +113,9 @@ class Folder:
 
         One on another host may be alive, thought lost: it stays until the folder is finished.
         """
-        others = [other for other in self.tries.iterdir() if other != place]
+        others = []
+        with contextlib.suppress(FileNotFoundError):  # another one has just finished
+            others = [other for other in self.tries.iterdir() if other != place]
         left = [_matching(other, patterns) for other in others]
         for files, other in sorted(zip(left, others, strict=True), key=_latest)[-1:]:
             rendering.copy(files, other, place)

@@ -113,7 +113,8 @@ def _make(folder, program, patterns):
 def _last_words(place, log):
     """The last line that says something: of what it complained of, of its log, of what it said."""
     for name in (ERR, log, OUT):
-        lines = [printable(line) for line in end_of(place / name).splitlines()]
+        text = end_of(place / name).replace(f"{place}/", "")  # which would leave no room
+        lines = [printable(line) for line in text.splitlines()]
         said = [line for line in lines if line]
         if said:
             return said[-1][:LONGEST_LINE]
@@ -167,12 +168,23 @@ class Program:
             raise Unusable(f"command={command!r}: give a list of words, or a text for bash")
         words = [values.put_into(str(word), lambda line: "the command") for word in command]
         words[0] = self._found(words[0])
+        self._refuse_misplaced(words[1:])
         if not mpi:
             return words
         if "PARSL_MPI_PREFIX" not in os.environ:
             mend = "have it in `kinds` of config.py, and the app's executors"
             raise Unusable(f"mpi=True: needs workers of the kind 'mpi': {mend}")
         return [*shlex.split(os.environ["PARSL_MPI_PREFIX"]), *words]
+
+    def _refuse_misplaced(self, words):
+        """A file is looked for in the folder where the program runs, not in the project's."""
+        here = {file.name for file in self.files}
+        for word in words:
+            if os.path.isabs(word) or os.path.normpath(word) in here:
+                continue
+            if os.path.isfile(PROJECT / word):
+                mend = f"write @project@/{word}, or put it into the templates"
+                raise Unusable(f"the command: {word} is a file of the project: {mend}")
 
     def _found(self, word):
         """A program as it can be started in the folder; Unusable where it cannot."""
