@@ -191,6 +191,28 @@ class Job:
         """The session ends."""
 
 
+def shares_of(tried: dict, rows: int) -> list[dict]:
+    """What the record of tries says of each of several rows that one try was for.
+
+    They share its time, one after the other: the times of all of them add up to it.
+    """
+    if rows == 1 or not tried.get("started"):
+        return [dict(tried) for _ in range(rows)]
+    started = tried["started"]
+    took = (tried["ended"] - started) / rows
+    shares = []
+    for i in range(rows):
+        share = {
+            "started": round(started + i * took, 3),
+            "ended": round(started + (i + 1) * took, 3),
+        }
+        if "seconds" in tried:
+            seconds = tried["seconds"] / rows
+            share["seconds"] = round(seconds, 3 if seconds > 0.1 else 6)
+        shares.append({**tried, **share})
+    return shares
+
+
 def _raised(future, error):
     return future.done() and future.exception() is error
 

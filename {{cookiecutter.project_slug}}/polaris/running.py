@@ -46,6 +46,7 @@ class Running:
         self.view = None
         self.policy = config.retry_handler
         self.policy.on_try = self.calls.failed_try
+        self.policy.is_shared = self.calls.is_shared
         before = {*threading.enumerate(), *multiprocessing.active_children()}
         logging.raiseExceptions = False  # a full disk is said once, not by each log
         self.kernel = Kernel(config, self.calls)
@@ -96,11 +97,24 @@ class Running:
         """Of the first executor, where all its blocks run."""
         return self.blocks[0].workers
 
-    def takes_groups(self, app) -> bool:
-        """Whether an app's executor takes groups of rows: not one of MPI tasks, nor of threads."""
+    @property
+    def works(self) -> bool:
+        """Whether a worker was seen so far."""
+        return any(block.seen_workers for block in self.blocks)
+
+    def _blocks_of(self, app):
+        """Those of the executor that an app's tasks go to."""
         named = app.executors
         label = self.blocks[0].label if named == "all" else named[0]
-        return any(block.takes_groups for block in self.blocks if block.label == label)
+        return [block for block in self.blocks if block.label == label]
+
+    def takes_groups(self, app) -> bool:
+        """Whether an app's executor takes groups of rows: not one of MPI tasks, nor of threads."""
+        return any(block.takes_groups for block in self._blocks_of(app))
+
+    def workers_of(self, app) -> int:
+        """Of the executor that an app's tasks go to, where all its blocks run."""
+        return max([block.workers for block in self._blocks_of(app)], default=1)
 
     # --- what is watched --------------------------------------------------------------------------
     def _watch(self):

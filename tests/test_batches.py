@@ -1,0 +1,262 @@
+"""Batches of rows for an app that takes a list, models that are loaded once per worker, and inputs of other kinds."""
+
+import collections
+import itertools
+import re
+import textwrap
+
+import pytest
+from conftest import edit, results, user
+
+pytestmark = pytest.mark.slow
+
+LOCAL = "python run.py --mode local"
+APPS = """
+    import functools
+    import os
+    import signal
+    import time
+    from parsl import bash_app, python_app
+
+    def note(name, *words):
+        with open(name, "a") as file:
+            file.write(" ".join(map(str, words)) + "\\n")
+
+    @functools.cache
+    def model():
+        note("LOADS", os.getpid())
+        time.sleep(1)
+        return 10
+
+    @python_app
+    def embed(rows):
+        note("CALLS", *[row["x"] for row in rows])
+        for row in rows:
+            time.sleep(row.get("seconds", 0))
+            if row.get("does") == "raise":
+                raise ValueError("bad luck")
+            if row.get("does") == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+        return [{"y": 10 * row["x"]} for row in rows]
+
+    @python_app(cache=True)
+    def kept(rows):
+        note("CALLS", *[row["x"] for row in rows])
+        return [10 * row["x"] for row in rows]
+
+    @python_app(executors=["here"])
+    def here(rows):
+        return [10 * row["x"] for row in rows]
+
+    @python_app
+    def loses_one(rows):
+        note("CALLS", *[row["x"] for row in rows])
+        return [row["x"] for row in rows if row["x"] != 5]
+
+    @python_app
+    def no_list(rows):
+        return {"y": [10 * row["x"] for row in rows]}
+
+    @python_app
+    def of_a_row(x):
+        return x
+
+    @python_app
+    def of_two(x, seconds):
+        return x
+
+    @bash_app
+    def program(rows):
+        return "true"
+
+    @python_app
+    def uses_model(rows):
+        return [model() * row["x"] for row in rows]
+"""
+RUN = """
+import sys
+import time
+
+from polaris import cli
+from polaris.errors import Refused
+from polaris.sources import table
+import apps
+
+inputs = table("inputs/sweep.csv", x=int, seconds=float, does=str)
+
+
+def main(run):
+{main}
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(main{inputs}))
+"""
+TABLE = ", inputs"
+
+
+def program(project, main, inputs="", apps=APPS):
+    """Write run.py with that main program, and apps.py."""
+    (project / "apps.py").write_text(textwrap.dedent(apps))
+    main = textwrap.indent(textwrap.dedent(main).strip(), "    ")
+    (project / "run.py").write_text(RUN.format(main=main, inputs=inputs))
+    return project
+
+
+def rows(project, number, seconds=0.0, **special):
+    """Write the input: x from 0 on; special: what is done at an x, raise_33=True."""
+    does = {int(name.partition("_")[2]): name.partition("_")[0] for name in special}
+    lines = [f"{x},{seconds},{does.get(x, '-')}\n" for x in range(number)]
+    (project / "inputs" / "sweep.csv").write_text("x,seconds,does\n" + "".join(lines))
+
+
+def calls(project):
+    """The inputs of each call, in the order of their starts."""
+    path = project / "CALLS"
+    found = (
+        [[int(x) for x in line.split()] for line in path.read_text().splitlines()] if path.exists() else []
+    )
+    path.unlink(missing_ok=True)
+    return found
+
+
+def done(project):
+    return {int(row["x"]): int(row["y"]) for row in results(project)}
+
+
+def test_a_bad_input_fails_alone_and_the_others_of_its_batch_are_kept(project):
+    program(project, "run.map(apps.embed, inputs, batch=16)", TABLE)
+    edit(project, "config.py", "heartbeat_period=15", "heartbeat_period=1")
+    edit(project, "config.py", "heartbeat_threshold=120", "heartbeat_threshold=10")
+    rows(project, 100, 0.002, raise_33=True, die_70=True)
+    first = user(project, LOCAL)
+    assert first.returncode == 1 and "2 of 100 tasks failed" in first.stdout, first.stdout
+    assert done(project) == {x: 10 * x for x in range(100) if x not in (33, 70)}
+    reasons = {int(row["x"]): row["reason"] for row in results(project, "failures.csv")}
+    assert reasons[33] == "ValueError: bad luck" and reasons[70].startswith("WorkerLost"), reasons
+    made = calls(project)
+    assert [33] in made and [70] in made
+    assert made.count([33]) == 3, "retries are those of config.py"
+    again = collections.Counter(x for call in made for x in call)
+    assert [x for x, times in again.items() if times > 1] and max(again.values()) <= 8
+    # Every input has a line for each try, and the time of a batch is not counted once for each.
+    tries = results(project, "tasks.csv")
+    assert {int(row["line"]) for row in tries if row["status"] == "done"} == {x + 2 for x in done(project)}
+    lanes = collections.defaultdict(list)
+    for row in tries:
+        if row["started"]:
+            lanes[row["worker"]].append((float(row["started"]), float(row["ended"])))
+    for spans in lanes.values():
+        for (_, end), (start, _) in itertools.pairwise(sorted(spans)):
+            assert start >= end - 0.002
+    # What failed is tried again, and nothing else.
+    rows(project, 100, 0.002, raise_33=True)
+    second = user(project, LOCAL)
+    assert second.returncode == 1 and {x for call in calls(project) for x in call} == {33, 70}, second.stdout
+    assert done(project) == {x: 10 * x for x in range(100) if x != 33}
+
+
+def test_what_no_batch_can_be_made_of_is_refused_before_anything_is_spent(project):
+    main = """
+    def function(row):
+        return apps.of_a_row(row["x"])
+
+    for app, batch in ((function, 4), (apps.of_two, 4), (apps.program, 4), (apps.embed, 0), (apps.embed, 2.0),
+                       (apps.embed, True)):
+        try:
+            run.map(app, [{"x": 1}], batch=batch)
+        except Refused as refusal:
+            print("REFUSED", refusal)
+    """
+    said = user(program(project, main), LOCAL).stdout
+    refused = re.findall("^REFUSED (.*)$", said, re.M)
+    assert len(refused) == 6, said
+    assert "a batch is for an app itself, and function is a function of a row" in refused[0]
+    assert "of_two(x, seconds) cannot be called with a batch, one list of rows" in refused[1]
+    assert "program is no python_app" in refused[2]
+    for refusal, given in zip(refused[3:], ("0", "2.0", "True"), strict=True):
+        assert f"batch={given}): is no whole number of rows" in refusal
+    assert not (project / "runinfo").exists()
+
+
+def test_a_result_that_is_no_list_of_the_same_length_is_refused_by_name_and_none_of_it_kept(project):
+    main = """
+    run.map(apps.loses_one, [{"x": x} for x in range(40)], batch=8).wait()
+    run.map(apps.no_list, [{"x": x} for x in range(40)], batch=8, table="strange").wait()
+    """
+    run = user(program(project, main), LOCAL)
+    assert run.returncode == 2 and "Traceback" not in run.stdout, run.stdout
+    assert re.search(
+        r"none of the first 20 rows has a result; row \d+ of strange: no_list was given \d rows and returned a dict",
+        run.stdout,
+    )
+    (batch,) = [call for call in calls(project) if 5 in call]
+    lost = {int(row["x"]): row["reason"] for row in results(project, "failures.csv")}
+    assert sorted(lost) == sorted(batch)
+    assert set(lost.values()) == {
+        f"loses_one was given {len(batch)} rows and returned a list of {len(batch) - 1}; which is of which is not "
+        "known: return a list with a result for each, in their order"
+    }
+    assert {int(row["x"]) for row in results(project)} == set(range(40)) - set(batch)
+
+
+def test_rows_that_come_slowly_wait_for_no_others_and_no_more_are_read_than_workers_need(project):
+    main = """
+    took = []
+
+    def slow():
+        for x in range(6):
+            time.sleep(0.6)
+            took.append(time.time())
+            yield {"x": x}
+
+    def fast():
+        for x in range(3000):
+            took.append(x - len(few) if few is not None else 0)
+            yield {"x": x, "seconds": 0.0005}
+
+    few = None
+    run.map(apps.embed, slow(), batch=50).wait()
+    few = run.map(apps.embed, fast(), batch=50, table="fast")
+    few.wait()
+    print("AHEAD", max(took[6:]))
+    """
+    run = user(program(project, main), LOCAL)
+    assert run.returncode == 0, run.stdout
+    made = calls(project)
+    slow = [call for call in made if max(call) < 6 and len(call) < 6]
+    assert len(slow) >= 3, "some of the rows went out while others had not come"
+    sizes = [len(call) for call in made if max(call) >= 6]
+    assert max(sizes) == 50 and sizes.count(50) > 40
+    assert all(size < 50 for size in sizes[-2:]), "at the end all workers have work"
+    assert int(re.search("AHEAD (.*)", run.stdout)[1]) < 600
+
+
+def test_a_row_is_chosen_computed_anew_and_found_again_on_its_own_with_batches_on_any_executor(project):
+    """--only, --again, --status, timeout=, cache=True, an executor of threads."""
+    threads = 'executors=[executor, __import__("parsl").ThreadPoolExecutor(label="here", max_threads=2)]'
+    edit(project, "config.py", "executors=[executor]", threads)
+    main = """
+    run.map(apps.embed, inputs, batch=8, timeout=0.8).wait()
+    for app in (apps.kept, apps.here):
+        found = run.map(app, [{"x": x} for x in range(20)], batch=8, table=app.__name__)
+        print(app.__name__, [row["result"] for row in found] == [10 * x for x in range(20)])
+    """
+    program(project, main, TABLE)
+    rows(project, 30)
+    assert user(project, f"{LOCAL} --only 10").returncode == 0
+    assert sorted(done(project)) == list(range(10))
+    calls(project)
+    text = (project / "inputs" / "sweep.csv").read_text().replace("21,0.0,", "21,60,")
+    (project / "inputs" / "sweep.csv").write_text(text)
+    run = user(project, LOCAL)
+    assert run.returncode == 1 and "kept True\n" in run.stdout and "here True\n" in run.stdout, run.stdout
+    assert sorted(done(project)) == [x for x in range(30) if x != 21]
+    (slow,) = results(project, "failures.csv")
+    assert slow["x"] == "21" and slow["reason"] == "TimeoutError: not ended after 0.8 s: its time limit"
+    assert {x for call in calls(project) for x in call} == set(range(10, 30))
+    assert "inputs/sweep.csv: done 29, left 1 of 30" in user(project, "python run.py --status").stdout
+    (project / "inputs" / "sweep.csv").write_text(text.replace("21,60,", "21,0,"))
+    again = user(project, f"{LOCAL} --again x=3")
+    assert again.returncode == 0, again.stdout
+    assert sorted(x for call in calls(project) for x in call) == [3, 3, 21], "of two tables, and the new one"
