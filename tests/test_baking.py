@@ -16,7 +16,7 @@ BOTH = """
     polaris/cli.py polaris/code.py polaris/driver.py polaris/ending.py polaris/environment.py
     polaris/errors.py polaris/facts.py polaris/folder.py polaris/gpu_affinity.sh polaris/groups.py
     polaris/history.py polaris/identity.py polaris/interchange.py polaris/jobs.py polaris/kernel.py
-    polaris/keys.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
+    polaris/keys.py polaris/loads.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
     polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
     polaris/pictures.py polaris/plan.py polaris/printed.py polaris/queues.py polaris/reading.py

@@ -260,3 +260,43 @@ def test_a_row_is_chosen_computed_anew_and_found_again_on_its_own_with_batches_o
     again = user(project, f"{LOCAL} --again x=3")
     assert again.returncode == 0, again.stdout
     assert sorted(x for call in calls(project) for x in call) == [3, 3, 21], "of two tables, and the new one"
+
+
+def test_a_model_is_loaded_once_per_worker_and_the_report_says_what_that_took(project):
+    """By functools.cache, in a module and in run.py; the load is no task's usual time, in batches and without."""
+    main = """
+    import functools
+    import os
+    from parsl import python_app
+
+    @functools.cache
+    def own_model():
+        apps.note("OWN", os.getpid())
+        time.sleep(1)
+        return 10
+
+    globals().update(own_model=own_model)
+
+    @python_app
+    def own(x):
+        time.sleep(0.02)
+        return own_model() * x
+
+    run.map(apps.uses_model, [{"x": x} for x in range(300)], batch=16).wait()
+    run.map(own, [{"x": x} for x in range(30)], table="own").wait()
+    """
+    program(project, main)
+    assert user(project, LOCAL).returncode == 0
+    for name in ("LOADS", "OWN"):
+        loaded = (project / name).read_text().split()
+        assert len(loaded) == len(set(loaded)) == 2, "once in each of two workers"
+    seen = user(project, "python -m polaris.report && python run.py --check")
+    assert seen.returncode == 0 and "nothing to mend" in seen.stdout, seen.stdout
+    page = (project / "results" / "report.html").read_text()
+    assert re.search("uses_model: 2 loads of about 1.[0-2] s", page) and re.search(
+        "own: 2 loads of about 1.[0-2] s", page
+    )
+    apps = page.partition("Tasks by app")[2].partition("</table>")[0]
+    medians = re.findall("<td>([0-9.e-]+) s</td><td>2 s</td>", apps)
+    assert len(medians) == 2 and max(map(float, medians)) < 0.1, apps
+    assert "<td>loading</td>" in page and "longest_first" not in page

@@ -15,6 +15,10 @@ IDLE, BUSY = 0.25, 0.5  # shares of its time that an executor ran tasks
 LONG = 3  # a long task takes as many typical ones
 
 ADVICE = {  # what to do about a large part of PARTS
+    "loading": (
+        "went into loading: the first task of a worker took longer than the others: fewer nodes, "
+        "or more tasks a run"
+    ),
     "failed work": "went into tries that failed: see the causes",
     "start-up": "went into starting workers: give a job more tasks, and the start is less of it",
     "between tasks": (

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import shutil
+import statistics
 import sys
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from .plan import Plan
 from .result_table import PLACE, USUAL, ResultTable
 from .sources import Table
 
-FEW = 1000  # results whose mean time tells how long a row takes
+FEW = 1000  # results whose usual time tells how long a row takes
 
 
 def planned(table: Table, folder: Folder) -> Plan:
@@ -30,8 +31,10 @@ def planned(table: Table, folder: Folder) -> Plan:
     return plan if plan.problems else plan.read()
 
 
-def mean_of_seconds(rows: ResultTable) -> float | None:
-    """The mean time of the first FEW results, s; None where there are none."""
+def usual_seconds(rows: ResultTable) -> float | None:
+    """The median time of the first FEW results, s, whatever the first of each worker loaded; None
+    where there are none.
+    """
     if rows.header is None:
         return None
     place = len(rows.columns) + PLACE.index("seconds")
@@ -40,7 +43,7 @@ def mean_of_seconds(rows: ResultTable) -> float | None:
         with contextlib.suppress(ValueError):  # an app that is not timed
             if line.row is not None:
                 took.append(float(line.fields[place]))
-    return sum(took) / len(took) if took else None
+    return statistics.median(took) if took else None
 
 
 def _text(plan, mapped):
@@ -58,7 +61,7 @@ def check(config, mode: str, inputs: tuple, jobs: int | None) -> int:
     mapped = len(plans) == 1 and folder.fills(USUAL)  # else its rows are not tasks of their own
     if mapped:
         alone = folder.last_run().get("grouped") is False
-        known = {"seconds_per_row": mean_of_seconds(plans[0].table), "rows_alone": alone}
+        known = {"seconds_per_row": usual_seconds(plans[0].table), "rows_alone": alone}
         if not plans[0].problems:
             known["rows"] = plans[0].left
     wrong = settings.found(config, mode, every_file=True, jobs=jobs, **known)

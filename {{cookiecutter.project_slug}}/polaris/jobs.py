@@ -68,6 +68,7 @@ class Job:
         self.over = True  # whether every row has ended
         self.all_outputs = True  # whether all that a task returns is to be kept
         self.rows = False  # whether it has rows, of which --only may choose
+        self.by_cost = False  # whether the longest rows go first
         self.noted = False  # whether the run's log knows of the table
 
     def register(self) -> None:
@@ -181,6 +182,7 @@ class Job:
             total=self.count.known,
             done=self.count.before,
             grouped=self.work.may_be_grouped,
+            by_cost=self.by_cost,
             inputs={name: kind and kind.__name__ for name, kind in self.table.inputs.items()},
         )
 

@@ -58,14 +58,14 @@ class Map(Job):
         self.sizes = None
         self.sent = self.back_again = 0  # rows handed out, rows that landed
         self.written = 0  # rows that landed, and whose results whoever reads the file finds there
-        self.again = deque()  # items that get a task of their own
-        self.back = deque()  # items that a group did not begin
-        self.new = None
-        self.more = True
+        # What is to be tried again on its own, and items that a group did not begin.
+        self.again, self.back = deque(), deque()
+        self.new, self.more = None, True
         self.waited = 0  # rows whose function waited for results
         self.over = False
         self.all_outputs = outputs is None
         self.source_words = self.source.words
+        self.by_cost = self.source.by_cost
         self.rows = True
         self.feeder = threading.Thread(target=self._feed, name=f"rows of {table}", daemon=True)
         self.results = Results(self)

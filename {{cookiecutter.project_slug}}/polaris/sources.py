@@ -59,6 +59,11 @@ class Table:
     def words(self) -> str:
         return str(self.path)
 
+    @property
+    def by_cost(self) -> bool:
+        """Whether the longest rows go first."""
+        return self.longest_first is not None
+
     def place(self, number: int) -> str:
         return f"{self.path} {self.short_place(number)}"
 
@@ -145,6 +150,7 @@ class Given:
 
     words = "the rows given"
     needs_rows = False
+    by_cost = False
 
     def place(self, number: int) -> str:
         return f"row {number}"
