@@ -15,7 +15,7 @@ BOTH = """
     polaris/causes.py polaris/checking.py polaris/checkpoint.py polaris/checks.py polaris/choosing.py
     polaris/cli.py polaris/code.py polaris/driver.py polaris/ending.py polaris/environment.py
     polaris/errors.py polaris/facts.py polaris/folder.py polaris/gpu_affinity.sh polaris/groups.py
-    polaris/history.py polaris/identity.py polaris/interchange.py polaris/jobs.py polaris/kernel.py
+    polaris/history.py polaris/identity.py polaris/inputs.py polaris/interchange.py polaris/jobs.py polaris/kernel.py
     polaris/keys.py polaris/loads.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
     polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
@@ -29,6 +29,7 @@ BOTH = """
 """.split()
 FILES = {
     "sweep": sorted(BOTH),
+    "inference": sorted({*BOTH, "inputs/configurations.jsonl", "ising.py", "model.py"} - {"inputs/sweep.csv"}),
     "mpi": sorted([*BOTH, "ising.py"]),
     "stages": sorted([*BOTH, "ising.py"]),
     "steering": sorted([*BOTH, "ising.py"]),
@@ -168,7 +169,7 @@ def test_what_differs_between_the_workloads_is_included_as_it_is(bake):
 
 @pytest.mark.slow
 def test_every_combination_of_answers_is_clean(cookies):
-    assert len(COMBINATIONS) == 324
+    assert len(COMBINATIONS) == 378
     projects = []
     for answers in COMBINATIONS:
         result = cookies.bake(extra_context={"create_venv": "no", "account": "MyProj", **answers})

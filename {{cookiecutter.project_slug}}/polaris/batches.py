@@ -154,7 +154,7 @@ class BatchMap(Map):
         error = future = None
         try:
             with self.session.calls.made_for(owner, self.timeout):
-                future = self.work.call([dict(item.row) for item in items])
+                future = self.work.call([self.source.for_app(item.row) for item in items])
         except (Exception, SystemExit) as raised:
             error = raised
         for item in items:

@@ -18,12 +18,12 @@ from .folder import Folder
 from .machine import PROJECT
 from .plan import Plan
 from .result_table import PLACE, USUAL, ResultTable
-from .sources import Table
+from .sources import Source
 
 FEW = 1000  # results whose usual time tells how long a row takes
 
 
-def planned(table: Table, folder: Folder) -> Plan:
+def planned(table: Source, folder: Folder) -> Plan:
     """What a table and its results say of the next run."""
     rows = ResultTable(folder, USUAL, table.columns)
     plan = Plan(table, rows)
@@ -49,6 +49,16 @@ def usual_seconds(rows: ResultTable) -> float | None:
 def _text(plan, mapped):
     rows = f"{plan.total} row{'s' * (plan.total != 1)} in {plan.source.path}"
     return f"{rows}, {len(plan.done)} of them done" if mapped else rows
+
+
+def numbers(inputs: tuple) -> list[str]:
+    """How many rows each input has, in words; what is wrong with one is said by --check."""
+    said = []
+    for source in inputs:
+        plan = planned(source, Folder(PROJECT / "none"))
+        if not plan.problems:
+            said.append(f"input: {_text(plan, mapped=False)}")
+    return said
 
 
 def check(config, mode: str, inputs: tuple, jobs: int | None) -> int:

@@ -49,7 +49,7 @@ class Map(Job):
         refuse_outputs(outputs)
         refuse_timeout(timeout)
         if self.source.columns is not None:
-            work.refuse_columns(self.source.columns)
+            work.refuse_columns(self.source.for_app(self.source.columns))
         self.outputs_given = outputs
         results = ResultTable(session.folder, table, self.source.columns or {}, outputs)
         super().__init__(session, work, results, timeout)
@@ -231,7 +231,7 @@ class Map(Job):
         """Submit several rows as one Parsl task."""
         owner = Owner(self.table.name, [item.number for item in items], [], counted=False)
         self._goes_out(items)
-        rows = [item.row for item in items]
+        rows = [self.source.for_app(item.row) for item in items]
         future = as_one_task(self.session, self.work.given, rows, self.timeout, owner)
         self.fly(items, [future], grouped=True)
 
@@ -244,7 +244,7 @@ class Map(Job):
         error = None
         try:
             with self.session.calls.made_for(owner, self.timeout):
-                item.future = self.work.call(dict(item.row))
+                item.future = self.work.call(self.source.for_app(item.row))
         except (Exception, SystemExit) as raised:
             error = raised
         item.calls = tuple(owner.calls)
