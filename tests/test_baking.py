@@ -29,7 +29,9 @@ BOTH = """
 """.split()
 FILES = {
     "sweep": sorted(BOTH),
-    "inference": sorted({*BOTH, "inputs/configurations.jsonl", "ising.py", "model.py"} - {"inputs/sweep.csv"}),
+    "inference": sorted(
+        {*BOTH, "inputs/configurations.jsonl", "ising.py", "model.py"} - {"inputs/sweep.csv"}
+    ),
     "mpi": sorted([*BOTH, "ising.py"]),
     "stages": sorted([*BOTH, "ising.py"]),
     "steering": sorted([*BOTH, "ising.py"]),

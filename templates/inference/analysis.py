@@ -7,7 +7,7 @@ of two sizes cross at T_c, whatever the model takes for the border between the p
 import numpy
 
 EXACT = 2.269185  # 2 / log(1 + sqrt(2)), Onsager 1944
-FINITE = 0.01  # that lattices of 8 sites a side may shift the crossing
+FINITE = 0.02  # that lattices of 8 sites a side may shift the crossing
 
 
 def curves(results) -> dict:
