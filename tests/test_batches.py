@@ -300,3 +300,129 @@ def test_a_model_is_loaded_once_per_worker_and_the_report_says_what_that_took(pr
     medians = re.findall("<td>([0-9.e-]+) s</td><td>2 s</td>", apps)
     assert len(medians) == 2 and max(map(float, medians)) < 0.1, apps
     assert "<td>loading</td>" in page and "longest_first" not in page
+
+
+# --- inputs of other kinds ------------------------------------------------------------------------
+KINDS = """
+    from parsl import python_app
+
+    @python_app
+    def length(rows):
+        with open("CALLS", "a") as file:
+            file.write(" ".join("1" for _ in rows) + "\\n")
+        return [len(row["text"]) for row in rows]
+
+    @python_app
+    def of_file(path):
+        with open(path) as file:
+            return len(file.read())
+
+    @python_app
+    def twice(x, more):
+        return 2 * x
+"""
+OF_KINDS = """
+    texts = run.map(apps.length, lines("inputs/*.txt"), batch=8)
+    print("TEXTS", [(row["text"], row["result"]) for row in texts])
+    print("FILES", [(row["path"], row["result"]) for row in run.map(apps.of_file, files("inputs/*.txt"), table="of_files")])
+    print("JSON", [(row["x"], row["result"]) for row in run.map(apps.twice, json_lines("inputs/x.jsonl"), table="json")])
+"""
+
+
+def kinds(project):
+    """A program of lines, files and JSON lines."""
+    program(project, OF_KINDS, ', lines("inputs/*.txt"), json_lines("inputs/x.jsonl")', KINDS)
+    edit(project, "run.py", "import table", "import files, json_lines, lines, table")
+    (project / "inputs" / "a.txt").write_bytes(
+        b"hello\n  blanks \n\nhello\n" + 'ümlaut, "q"\r\nlast'.encode()
+    )
+    (project / "inputs" / "b.txt").write_bytes(b"\xef\xbb\xbfbom\nhello\n")
+    (project / "inputs" / "x.jsonl").write_text(
+        '{"x": 1, "more": [1, {"a": null}]}\n{"more": "-", "x": 2.5}\n'
+    )
+
+
+def test_lines_files_and_json_lines_are_rows_and_what_was_edited_runs_again(project):
+    kinds(project)
+    checked = user(project, "python run.py --check").stdout
+    assert "5 rows in inputs/*.txt" in checked and "2 rows in inputs/x.jsonl" in checked, checked
+    first = user(project, LOCAL)
+    assert first.returncode == 0, first.stdout
+    assert "5 tasks; 2 lines repeat others: computed once; 1 empty line left out" in first.stdout
+    texts = [
+        ("hello", 5),
+        ("  blanks ", 9),
+        ("hello", 5),
+        ('ümlaut, "q"', 11),
+        ("last", 4),
+        ("bom", 3),
+        ("hello", 5),
+    ]
+    assert f"TEXTS {texts}\n" in first.stdout, "one that repeats another has its result, too"
+    assert sum(map(len, calls(project))) == 5
+    assert "JSON [(1, 2), (2.5, 5.0)]\n" in first.stdout
+    (project / "inputs" / "b.txt").write_text("bom\nhello\nmore\n")
+    second = user(project, LOCAL)
+    assert second.returncode == 0, second.stdout
+    assert "of_files.csv has 1 row of files that were edited since: these run again" in second.stdout
+    assert "FILES [('inputs/a.txt', 39), ('inputs/b.txt', 15)]\n" in second.stdout, (
+        "not the result of the old one"
+    )
+    assert sum(map(len, calls(project))) == 1, "of the lines the new one alone"
+
+
+def test_what_is_wrong_with_lines_and_files_is_said_before_anything_is_spent(project):
+    kinds(project)
+    with open(project / "inputs" / "b.txt", "ab") as file:
+        file.write(b"ab\xff\n")
+    (project / "inputs" / "x.jsonl").write_text(
+        '{"x": 1}\n{"y": 2}\n{"x": NaN}\n[1]\n{"x": 1, "x": 2}\n{"x":'
+    )
+    wrong = user(project, LOCAL)
+    assert wrong.returncode == 2 and not (project / "runinfo").exists()
+    expected = [
+        "inputs/b.txt line 3: not UTF-8 text: invalid start byte",
+        "inputs/x.jsonl line 2: has y; the first line has x: give all the same",
+        "inputs/x.jsonl line 3: NaN is no number that JSON knows: leave it out, or write null",
+        'inputs/x.jsonl line 4: is no JSON object of inputs, such as {"text": "...", "number": 1}',
+        "inputs/x.jsonl line 5: names 'x' twice",
+        "inputs/x.jsonl line 6: is no JSON: Expecting value at character 6",
+    ]
+    assert wrong.stdout.splitlines() == expected
+    for path in (project / "inputs").iterdir():
+        path.unlink()
+    gone = user(project, LOCAL).stdout.splitlines()
+    assert gone == ["inputs/*.txt: no file matches", "inputs/x.jsonl: no such file"]
+
+
+def test_the_results_of_a_batch_are_one_file_whole_or_not_there(project):
+    apps = """
+    import numpy
+    from parsl import python_app
+    from polaris.batch_files import batch_file
+
+    @python_app
+    def embed(rows):
+        with batch_file("results/vectors", rows, ".npy") as path:
+            numpy.save(path, numpy.array([[row["x"], 2 * row["x"]] for row in rows]))
+            if any(row["x"] == 7 for row in rows):
+                raise ValueError("bad luck")
+        return path.places
+    """
+    main = """
+    import numpy
+    right = [(numpy.load(row["file"])[row["place"]] == [row["x"], 2 * row["x"]]).all()
+             for row in run.map(apps.embed, [{"x": x} for x in range(30)], batch=8)]
+    print("RIGHT", len(right), all(right))
+    """
+    first = user(program(project, main, apps=apps), LOCAL)
+    assert first.returncode == 1 and "RIGHT 29 True" in first.stdout, first.stdout
+    files = {path.name for path in (project / "results" / "vectors").iterdir()}
+    named = {row["file"].rpartition("/")[2] for row in results(project) if row["file"]}
+    assert files == named and len(files) > 3, "none is left of the batches that failed"
+    gone = results(project)[0]["file"]
+    (project / gone).unlink()
+    second = user(project, LOCAL)
+    assert second.returncode == 2 and f"the file {gone} is gone: delete that line" in second.stdout, (
+        second.stdout
+    )
