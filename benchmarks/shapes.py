@@ -1,13 +1,14 @@
 """Programs of other shapes than a sweep: rows through run.map, a stage graph of plain calls, a steering loop.
 
-    .venv/bin/python benchmarks/shapes.py                     everything, about ten minutes
+    .venv/bin/python benchmarks/shapes.py                     everything, about twelve minutes
     .venv/bin/python benchmarks/shapes.py graph steering      parts of it
     .venv/bin/python benchmarks/shapes.py rows --old REV      rows beside another revision of this template
 
 Rows: empty ones, seconds of the whole run by `python run.py --mode local`, and memory of its process. Graph: 10,000
 empty plain calls in two stages and a fan-in, in a session and by parsl.load() with the same configuration,
 alternating. Steering: 200 evaluations of 0.5 s on two workers by run.submit, each decided by the results so
-far; killed after 60, restarted; beside the ideal of 50 s.
+far; killed after 60, restarted; beside the ideal of 50 s. Inference: 2,000 texts of 20 ms, in batches of 64, by a
+model that takes 5 s to load, on two workers; beside the ideal of 25 s. Then killed half way, and run again.
 """
 
 import argparse
@@ -122,6 +123,47 @@ with session(name="steering") as run:
         ended, going = wait(going, return_when=FIRST_COMPLETED)
         spans += [future.result() for future in ended]
     print("SPAN", min(a for a, _ in spans), max(b for _, b in spans))
+"""
+MODEL = """
+import functools, os, time
+from parsl import python_app
+
+
+def note(name, *words):
+    ledger = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.write(ledger, (" ".join(words) + "\\n").encode())
+    os.close(ledger)
+
+
+@functools.cache
+def model():
+    note("LOADS", str(os.getpid()))
+    time.sleep(5)
+    return len
+
+
+@python_app
+def embed(rows):
+    use = model()
+    note("TEXTS", *[row["text"] for row in rows])
+    time.sleep(0.02 * len(rows))
+    return [use(row["text"]) for row in rows]
+"""
+BATCHES = """
+import sys
+from polaris import cli
+from polaris.sources import lines
+import apps
+
+texts = lines("inputs/texts.txt")
+
+
+def main(run):
+    run.map(apps.embed, texts, batch=64).wait()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(main, texts))
 """
 
 
@@ -239,16 +281,64 @@ def steering(project):
           f"{len(calls) - 200 - max(0, twice)}); in all {time.time() - began:.0f} s")  # fmt: skip
 
 
+def inference(project):
+    (project / "apps.py").write_text(MODEL)
+    (project / "run.py").write_text(BATCHES)
+    (project / "inputs" / "texts.txt").write_text("".join(f"text-{i}\n" for i in range(2000)))
+    results = project / "results"
+
+    def anew():
+        shutil.rmtree(results, ignore_errors=True)
+        for name in ("LOADS", "TEXTS"):
+            (project / name).unlink(missing_ok=True)
+
+    def lines_of(path):
+        return path.read_text().splitlines() if path.exists() else []
+
+    def run():
+        began = time.time()
+        done = shell(project, "python run.py --mode local")
+        assert done.returncode == 0, done.stdout
+        return time.time() - began
+
+    anew()
+    whole = run()
+    tries = [line.split(",") for line in lines_of(results / "tasks.csv")]
+    started, ended = (tries[0].index(name) for name in ("started", "ended"))
+    span = max(float(line[ended]) for line in tries[1:]) - min(float(line[started]) for line in tries[1:])
+    loads = len(lines_of(project / "LOADS"))
+    print(f"inference, 2,000 texts of 20 ms, a load of 5 s, two workers: {span:.1f} s, {span / 25:.3f} x the ideal "
+          f"({whole:.1f} s with the start and end of run.py, {whole / 25:.3f} x); {loads} loads")  # fmt: skip
+    anew()
+    command = ["bash", "-c", "source activate.sh && exec python run.py --mode local"]
+    first = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, start_new_session=True)
+    while len(lines_of(results / "results.csv")) < 1000:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    recorded = [line.split(",")[0] for line in lines_of(results / "results.csv")[1:]]
+    time.sleep(3)  # what workers had in hand ends, and nobody hears of it
+    run()
+    texts = [text for line in lines_of(project / "TEXTS") for text in line.split()]
+    again = sum(texts.count(text) - 1 for text in recorded)
+    loads = len(lines_of(project / "LOADS")) - loads
+    print(f"killed after {len(recorded)} were recorded, and run again: {loads} more loads, texts computed twice: "
+          f"{len(texts) - len(set(texts))}, of those recorded: {again}; results: "
+          f"{len(lines_of(results / 'results.csv')) - 1}")  # fmt: skip
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", help="rows, graph, steering")
+    parser.add_argument("parts", nargs="*", help="rows, graph, steering, inference")
     parser.add_argument("--old", help="a revision of this template to compare rows with")
     args = parser.parse_args()
-    parts = args.parts or ["graph", "steering", "rows"]
+    parts = args.parts or ["graph", "steering", "inference", "rows"]
     project = ready()
     if "graph" in parts:
         graph(project)
     if "steering" in parts:
         steering(project)
+    if "inference" in parts:
+        inference(project)
     if "rows" in parts:
         rows(project, args.old)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conftest import BEGUN, HEADER, ROOT, edit, user, user_env
 
-SHAPES = ("sweep", "program", "mpi", "stages", "steering", "script")
+SHAPES = ("sweep", "inference", "program", "mpi", "stages", "steering", "script")
 FAULTS = (
     "the walltime, in a job",
     "the walltime, in blocks",

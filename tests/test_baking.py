@@ -11,12 +11,13 @@ from conftest import QUESTIONS, ROOT, run, tool, user_env
 BOTH = """
     .gitattributes .gitignore README.md activate.sh analysis.py apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/test_project.py
-    polaris/__init__.py polaris/advice.py polaris/arguments.py polaris/blocks.py polaris/by_value.py
+    polaris/__init__.py polaris/advice.py polaris/arguments.py polaris/batch_files.py polaris/batches.py polaris/blocks.py polaris/by_value.py
     polaris/causes.py polaris/checking.py polaris/checkpoint.py polaris/checks.py polaris/choosing.py
     polaris/cli.py polaris/code.py polaris/driver.py polaris/ending.py polaris/environment.py
     polaris/errors.py polaris/facts.py polaris/folder.py polaris/gpu_affinity.sh polaris/groups.py
-    polaris/history.py polaris/identity.py polaris/interchange.py polaris/jobs.py polaris/kernel.py
-    polaris/keys.py polaris/kinds.py polaris/layout.py polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
+    polaris/history.py polaris/identity.py polaris/inputs.py polaris/interchange.py polaris/jobs.py
+    polaris/kernel.py polaris/keys.py polaris/kinds.py polaris/layout.py polaris/loads.py
+    polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
     polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
     polaris/pictures.py polaris/places.py polaris/plan.py polaris/prefix.py polaris/printed.py
@@ -30,6 +31,9 @@ BOTH = """
 """.split()
 FILES = {
     "sweep": sorted(BOTH),
+    "inference": sorted(
+        {*BOTH, "inputs/configurations.jsonl", "ising.py", "model.py"} - {"inputs/sweep.csv"}
+    ),
     "program": sorted([*BOTH, "ising.py", "templates/in.ising"]),
     "mpi": sorted([*BOTH, "ising.py"]),
     "stages": sorted([*BOTH, "ising.py"]),
@@ -149,7 +153,7 @@ def test_baking_over_a_project_touches_what_it_renders_and_nothing_else(tmp_path
     # The other workload over it: with -s only what the project does not have is added.
     other = "mpi" if workload == "sweep" else "sweep"
     run([*command, f"workload={other}", "-f", "-s"], tmp_path, env=env)
-    assert sorted({*files_of(project)} - {*before}) == (["ising.py"] if other == "mpi" else [])
+    assert {*files_of(project)} - {*before} == {*FILES[other]} - {*FILES[workload]}
     assert all((project / name).read_bytes() == after[name] for name in after)
 
 

@@ -16,6 +16,10 @@ SHORT = 0.001  # seconds, the least that the record tells
 LONG = 3  # a long task takes as many typical ones
 
 ADVICE = {  # what to do about a large part of PARTS
+    "loading": (
+        "went into loading: the first task of a worker took longer than the others: fewer nodes, "
+        "or more tasks a run"
+    ),
     "failed work": "went into tries that failed: see the causes",
     "start-up": "went into starting workers: give a job more tasks, and the start is less of it",
     "between tasks": (

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import shutil
+import statistics
 import sys
 from itertools import islice
 from pathlib import Path
@@ -17,12 +18,12 @@ from .folder import Folder
 from .machine import PROJECT
 from .plan import Plan
 from .result_table import PLACE, USUAL, ResultTable
-from .sources import Table
+from .sources import Source
 
-FEW = 1000  # results whose mean time tells how long a row takes
+FEW = 1000  # results whose usual time tells how long a row takes
 
 
-def planned(table: Table, folder: Folder) -> Plan:
+def planned(table: Source, folder: Folder) -> Plan:
     """What a table and its results say of the next run."""
     rows = ResultTable(folder, USUAL, table.columns)
     plan = Plan(table, rows)
@@ -30,8 +31,10 @@ def planned(table: Table, folder: Folder) -> Plan:
     return plan if plan.problems else plan.read()
 
 
-def mean_of_seconds(rows: ResultTable) -> float | None:
-    """The mean time of the first FEW results, s; None where there are none."""
+def usual_seconds(rows: ResultTable) -> float | None:
+    """The median time of the first FEW results, s, whatever the first of each worker loaded; None
+    where there are none.
+    """
     if rows.header is None:
         return None
     place = len(rows.columns) + PLACE.index("seconds")
@@ -40,12 +43,22 @@ def mean_of_seconds(rows: ResultTable) -> float | None:
         with contextlib.suppress(ValueError):  # an app that is not timed
             if line.row is not None:
                 took.append(float(line.fields[place]))
-    return sum(took) / len(took) if took else None
+    return statistics.median(took) if took else None
 
 
 def _text(plan, mapped):
     rows = f"{plan.total} row{'s' * (plan.total != 1)} in {plan.source.path}"
     return f"{rows}, {len(plan.done)} of them done" if mapped else rows
+
+
+def numbers(inputs: tuple) -> list[str]:
+    """How many rows each input has, in words; what is wrong with one is said by --check."""
+    said = []
+    for source in inputs:
+        plan = planned(source, Folder(PROJECT / "none"))
+        if not plan.problems:
+            said.append(f"input: {_text(plan, mapped=False)}")
+    return said
 
 
 def check(config, mode: str, inputs: tuple, jobs: int | None) -> int:
@@ -58,7 +71,7 @@ def check(config, mode: str, inputs: tuple, jobs: int | None) -> int:
     mapped = len(plans) == 1 and folder.fills(USUAL)  # else its rows are not tasks of their own
     if mapped:
         alone = folder.last_run().get("grouped") is False
-        known = {"seconds_per_row": mean_of_seconds(plans[0].table), "rows_alone": alone}
+        known = {"seconds_per_row": usual_seconds(plans[0].table), "rows_alone": alone}
         if not plans[0].problems:
             known["rows"] = plans[0].left
     wrong = settings.found(config, mode, every_file=True, jobs=jobs, **known)

@@ -20,7 +20,7 @@ from .jobs import trace_of  # noqa: E402
 from .machine import PROJECT, shown  # noqa: E402, F401  (of users, too)
 from .mistakes import in_words, is_of_a_task  # noqa: E402
 from .session import Session  # noqa: E402
-from .sources import Table  # noqa: E402
+from .sources import Source  # noqa: E402
 
 STATUS = (
     "status: 0 all done, 1 some task failed, 2 wrong settings or usage, 75 unfinished (walltime), "
@@ -35,7 +35,7 @@ def parser(inputs: tuple) -> argparse.ArgumentParser:
         epilog=STATUS,
     )
     default = f" (default: {inputs[0].path})" if inputs else ""
-    made.add_argument("inputs_file", nargs="?", help=f"CSV file of the rows{default}")
+    made.add_argument("inputs_file", nargs="?", help=f"file of the rows{default}")
     made.add_argument(
         "--mode",
         choices=["auto", *machine.MODES],
@@ -63,10 +63,10 @@ def parser(inputs: tuple) -> argparse.ArgumentParser:
     return made
 
 
-def main(program, *inputs: Table, argv: list | None = None) -> int:
+def main(program, *inputs: Source, argv: list | None = None) -> int:
     """Do what the command line says with `program(run)`; returns the exit status, see STATUS.
 
-    inputs: the tables that it reads, checked before anything starts.
+    inputs: the tables, lines or files that it reads, checked before anything starts.
     """
     args = parser(inputs).parse_args(argv)
     for stream in (
@@ -111,7 +111,10 @@ def _do(program, inputs, args):
     if args.check:
         return checking.check(config, mode, inputs, args.jobs)
     if args.dry_run:
-        return showing.dry_run(config, args.mode)
+        status = showing.dry_run(config, args.mode)
+        for line in checking.numbers(inputs):
+            print(line, file=sys.stderr)
+        return status
     choice = choosing.choice(args.only, inputs)
     session = Session("", mode, choice)
     session.open()

@@ -68,6 +68,7 @@ class Job:
         self.over = True  # whether every row has ended
         self.all_outputs = True  # whether all that a task returns is to be kept
         self.rows = False  # whether it has rows, of which --only may choose
+        self.by_cost = False  # whether the longest rows go first
         self.noted = False  # whether the run's log knows of the table
 
     def register(self) -> None:
@@ -181,6 +182,7 @@ class Job:
             total=self.count.known,
             done=self.count.before,
             grouped=self.work.may_be_grouped,
+            by_cost=self.by_cost,
             inputs={name: kind and kind.__name__ for name, kind in self.table.inputs.items()},
         )
 
@@ -189,6 +191,28 @@ class Job:
 
     def close(self) -> None:
         """The session ends."""
+
+
+def shares_of(tried: dict, rows: int) -> list[dict]:
+    """What the record of tries says of each of several rows that one try was for.
+
+    They share its time, one after the other: the times of all of them add up to it.
+    """
+    if rows == 1 or not tried.get("started"):
+        return [dict(tried) for _ in range(rows)]
+    started = tried["started"]
+    took = (tried["ended"] - started) / rows
+    shares = []
+    for i in range(rows):
+        share = {
+            "started": round(started + i * took, 3),
+            "ended": round(started + (i + 1) * took, 3),
+        }
+        if "seconds" in tried:
+            seconds = tried["seconds"] / rows
+            share["seconds"] = round(seconds, 3 if seconds > 0.1 else 6)
+        shares.append({**tried, **share})
+    return shares
 
 
 def _raised(future, error):

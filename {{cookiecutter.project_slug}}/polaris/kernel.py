@@ -130,6 +130,11 @@ class Calls:
             number = task["id"]
             return self.owners.pop(number, None) if forget else self.owners.get(number)
 
+    def is_shared(self, task: dict) -> bool:
+        """Whether a task is for several rows: one of them may be the cause of its failure."""
+        owner = self.owner_of(task)
+        return owner is not None and len(owner.lines) > 1
+
     def count(self, label: str) -> int:
         """How many calls of an executor have not ended."""
         mine = [f for f in list(self.running.values()) if f.task_record["executor"] == label]

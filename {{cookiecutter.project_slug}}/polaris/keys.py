@@ -1,4 +1,4 @@
-"""What tells rows apart: keys of 64 bits, sets of them, and where their rows lie."""
+"""What tells rows apart: names of inputs, keys of 64 bits, sets of them, and where rows lie."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from bisect import bisect_left
 from itertools import pairwise
 
 from . import values
+
+# Words that Parsl takes for itself where an app is called with them.
+KEPT_BY_PARSL = (
+    "inputs",
+    "outputs",
+    "stdout",
+    "stderr",
+    "walltime",
+    "parsl_resource_specification",
+    "_parsl_staging_inhibit",
+)
 
 
 def key_of(row: dict) -> int:
@@ -48,6 +59,22 @@ def identity_of(value: object) -> object:
     if isinstance(value, os.PathLike):
         advice = "give its name, str(path)"
     raise values.Unkept(f"is of the kind {values.name_of(exact)}: {advice}")
+
+
+def problems_of_columns(columns: dict, of: str = "run.py") -> list[str]:
+    """What is wrong with the names and kinds of inputs, a line each. of: where they stand."""
+    found = []
+    kinds = ", ".join(kind.__name__ for kind in values.INPUT_KINDS)
+    for name, kind in columns.items():
+        if kind is not None and kind not in values.INPUT_KINDS:
+            wrong = f"is none of {kinds}; take str, and make of it what the app needs"
+            found.append(f"{of}: {name}={kind!r} of table(...): {wrong}")
+        if name in KEPT_BY_PARSL:
+            mend = f"give the column another name, here and in the input (for example 'my_{name}')"
+            found.append(f"{of}: an input is called {name!r}, which Parsl keeps for itself: {mend}")
+    if not columns and of == "run.py":
+        found.append("run.py: table(...) names no columns: table(path, temperature=float, ...)")
+    return found
 
 
 class Keys:

@@ -40,9 +40,8 @@ class Map(Job):
     """A task for each row of a source: handed out by a thread of its own, in a bounded window."""
 
     def __init__(
-        self, session, app, rows, table: str, timeout: float | None, outputs: tuple | None
+        self, session, work: Work, rows, table: str, timeout: float | None, outputs: tuple | None
     ):
-        work = Work(app)
         self.source = sources.source_of(rows)
         wrong = self.source.problems()
         if wrong:
@@ -50,7 +49,7 @@ class Map(Job):
         refuse_outputs(outputs)
         refuse_timeout(timeout)
         if self.source.columns is not None:
-            work.refuse_columns(self.source.columns)
+            work.refuse_columns(self.source.for_app(self.source.columns))
         self.outputs_given = outputs
         results = ResultTable(session.folder, table, self.source.columns or {}, outputs)
         super().__init__(session, work, results, timeout)
@@ -59,14 +58,14 @@ class Map(Job):
         self.sizes = None
         self.sent = self.back_again = 0  # rows handed out, rows that landed
         self.written = 0  # rows that landed, and whose results whoever reads the file finds there
-        self.again = deque()  # items that get a task of their own
-        self.back = deque()  # items that a group did not begin
-        self.new = None
-        self.more = True
+        # What is to be tried again on its own, and items that a group did not begin.
+        self.again, self.back = deque(), deque()
+        self.new, self.more = None, True
         self.waited = 0  # rows whose function waited for results
         self.over = False
         self.all_outputs = outputs is None
         self.source_words = self.source.words
+        self.by_cost = self.source.by_cost
         self.rows = True
         self.feeder = threading.Thread(target=self._feed, name=f"rows of {table}", daemon=True)
         self.results = Results(self)
@@ -101,10 +100,7 @@ class Map(Job):
         self._begin_sizes()
 
     def _begin_sizes(self):
-        running = self.session.running
-        grouped = self.work.may_be_grouped and running.takes_groups(self.work.given)
-        workers = running.workers_for(self.work.given)
-        self.sizes = Sizes(workers, self.session.config.rows_per_task, grouped)
+        self.sizes = sizes_for(self.session, self.work)
 
     def _read(self):
         """The rows and what there is of their results."""
@@ -128,7 +124,11 @@ class Map(Job):
         self.plan.read_results()
         self.plan.refuse()
         self.results.begin_stream()
-        self.new = _with(first, rows)
+        self.new = self._read_ahead(_with(first, rows))
+
+    def _read_ahead(self, rows):
+        """Rows that are read but once, as they are taken by `_read_item`."""
+        return rows
 
     # --- out --------------------------------------------------------------------------------------
     def _feed(self):
@@ -157,8 +157,9 @@ class Map(Job):
             self.back.append(item)
 
     def _all_ended(self):
-        waits = self.more or self.again or self.back
-        return not waits and self.sent == self.written
+        # In this order: what landed last may have left something to be tried again.
+        landed = self.sent == self.written
+        return landed and not (self.more or self.again or self.back)
 
     @property
     def out(self) -> int:
@@ -178,35 +179,35 @@ class Map(Job):
         if self.again:
             self._alone(self.again.popleft())
             return True
-        items = self._next_items(size)
+        items = list(islice(iter(self._next_item, None), size))
         if len(items) > 1:
             self._group(items)
         elif items:
             self._alone(items[0])
         return bool(items)
 
-    def _next_items(self, size):
-        items = iter(self._next_item, None)
-        return list(islice(items, size))
-
     def _next_item(self):
         """The next row that has no result yet; None where there is none."""
+        item = None
+        while item is None and (self.back or self.more):
+            item = self._read_item()
+        return item
+
+    def _read_item(self):
+        """Read one row; None where it has a result, or is not wanted, or there is none."""
         if self.back:
             return self.back.popleft()
-        while self.more:
-            number, row = next(self.new, (None, None))
-            if number is None:
-                self.more = False
-                self.count.all_known()
-                return None
-            key = key_of(row)
-            if self.source.rereadable:
-                return Item(number, row, key)
-            if self.plan.wanted is not None and not self.plan.wanted(row, self.seen):
-                continue
-            if self._is_new(number, key):
-                return Item(number, row, key)
-        return None
+        number, row = next(self.new, (None, None))
+        if number is None:
+            self.more = False
+            self.count.all_known()
+            return None
+        key = key_of(row)
+        if self.source.rereadable:
+            return Item(number, row, key)
+        if self.plan.wanted is not None and not self.plan.wanted(row, self.seen):
+            return None
+        return Item(number, row, key) if self._is_new(number, key) else None
 
     def _is_new(self, number, key):
         """Of rows that are read but once: whether this one has no result and is not on its way."""
@@ -222,11 +223,14 @@ class Map(Job):
             self.session.notify()
         return not done
 
+    def _goes_out(self, items):
+        self.sent += len(items)
+
     def _group(self, items):
         """Submit several rows as one Parsl task."""
         owner = Owner(self.table.name, [item.number for item in items], [], counted=False)
-        self.sent += len(items)
-        rows = [item.row for item in items]
+        self._goes_out(items)
+        rows = [self.source.for_app(item.row) for item in items]
         future = as_one_task(self.session, self.work.given, rows, self.timeout, owner)
         self.fly(items, [future], grouped=True)
 
@@ -234,19 +238,19 @@ class Map(Job):
         """Call the app, or the function, for a row: as tasks of their own."""
         counted = not self.work.is_app
         owner = Owner(self.table.name, [item.number], [], counted, item.tries)
-        self.sent += 1
+        self._goes_out([item])
         began = time.monotonic()
         error = None
         try:
             with self.session.calls.made_for(owner, self.timeout):
-                item.future = self.work.call(dict(item.row))
+                item.future = self.work.call(self.source.for_app(item.row))
         except (Exception, SystemExit) as raised:
             error = raised
         item.calls = tuple(owner.calls)
         if item.calls and time.monotonic() - began > LONG and item.calls[0].done():
             self.waited += 1
         if error is not None or not isinstance(item.future, Future):
-            self.session.ended.put(_Early(self, item, error))
+            self.session.ended.put(Early(self, item, error))
             return
         if item.cost:
             item.future.task_record["fail_cost"] += item.cost
@@ -276,15 +280,10 @@ class Map(Job):
         self.back_again += 1
         if isinstance(error, Stopped) or self.session.over or (error and is_unfinished(error)):
             return
-        if error is None:
-            made = printable(repr(item.future))[:60]
-            wrong = f"{self.work.name} must return what an app returns, not {made}"
-            self.no_result(item, wrong)
-        elif stage_of(root_of(error)):
+        if error is not None and stage_of(root_of(error)):
             self.failed(item, error)
         else:
-            raised = f"{self.work.name} of {_place_of(error)} raised {one_line(error)}"
-            self.no_result(item, raised, error)
+            self.no_result(item, _no_future(self.work.name, item, error), error)
 
     def _group_ended(self, flight):
         items = flight.items
@@ -307,20 +306,25 @@ class Map(Job):
     def _failed_in_group(self, item, error, tried):
         self.record_try(item, tried)
         item.tries = item.cost = 1
-        hopeless = item.cost > self.session.config.retries or not on_worker.worth_another_try(error)
-        if hopeless:
+        if not self.session.config.retries or not on_worker.worth_another_try(error):
             self.failed(item, error)
         else:
             self.again.append(item)
 
     def close(self) -> None:
         if self.waited > 1:
-            instead = "give the future to the next app instead"
-            waited = f"{self.work.name} waited for results"
-            self.session.screen.say(f"{waited}, so that rows ran one after the other: {instead}")
+            waited = f"{self.work.name} waited for results, so that rows ran one after the other"
+            self.session.screen.say(f"{waited}: give the future to the next app instead")
 
 
-class _Early:
+def sizes_for(session, work: Work) -> Sizes:
+    """How many rows of a map share a task, by the workers that take them."""
+    running = session.running
+    grouped = work.may_be_grouped and running.takes_groups(work.given)
+    return Sizes(running.workers_for(work.given), session.config.rows_per_task, grouped)
+
+
+class Early:
     """A row whose function raised, or returned no future, on its way to who writes it down."""
 
     def __init__(self, job, item, error):
@@ -329,6 +333,14 @@ class _Early:
 
     def landed(self) -> None:
         self.job.function_ended(self.item, self.error)
+
+
+def _no_future(name, item, error):
+    """Why the function of a row gave no future, in words."""
+    if error is not None:
+        return f"{name} of {_place_of(error)} raised {one_line(error)}"
+    made = printable(repr(item.future))[:60]
+    return f"{name} must return what an app returns, not {made}"
 
 
 HERE = str(Path(__file__).resolve().parent)

@@ -186,6 +186,11 @@ def _tasks(run):
         calls = _calls(stage.calls) if stage.calls else ""
         rows.append((stage.app, *numbers, median, in_words(stage.total), calls))
     yield _table(head, rows)
+    for code, app in enumerate(run.apps):
+        loads = run.loads.of(code)
+        if loads:
+            where = "in the first task of a worker, beyond its usual time"
+            yield _element("p", f"{app}: {loads}, {where}; the median leaves them out.")
     rows = []
     for table in run.mapped():
         numbers = map(_whole, (table.total, table.before, table.done))

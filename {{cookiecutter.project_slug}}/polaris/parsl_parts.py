@@ -44,12 +44,14 @@ class RetryPolicy:
     An error that the program would make every time is not tried again.
 
     on_try: None, or what is called with Parsl's record of the task and what `about_try` says of the
-    try. lost: tries that were lost with a worker, node or block so far; lost_workers: those with a
-    worker alone.
+    try. is_shared: says by that record whether a task is for several rows, which are tried again
+    otherwise. lost: tries that were lost with a worker, node or block so far; lost_workers: those
+    with a worker alone.
     """
 
     def __init__(self, on_try: Callable[[dict, dict], None] | None = None):
         self.on_try = on_try
+        self.is_shared = _is_group
         self.lost = 0
         self.lost_workers = 0
         self.counting = threading.Lock()
@@ -66,15 +68,15 @@ class RetryPolicy:
             return self._cost_of_lost_worker(task)
         if isinstance(error, ManagerLost):
             return self._cost_of_lost_manager(task)
-        if task["func_name"] == GROUP:
-            return NEVER  # each of its rows is run on its own
+        if self.is_shared(task):
+            return NEVER  # its rows are run on their own, or in halves
         return 1 if on_worker.worth_another_try(error) else NEVER
 
     def _cost_of_lost_worker(self, task):
         with self.counting:
             self.lost += 1
             self.lost_workers += 1
-        if task["func_name"] == GROUP:
+        if self.is_shared(task):
             return NEVER  # one of its rows may be the cause
         return _cost_of_loss(task, "lost_workers", LOST_WORKERS)
 
@@ -82,6 +84,10 @@ class RetryPolicy:
         with self.counting:
             self.lost += 1
         return _cost_of_loss(task, "lost_managers", LOST_MANAGERS)
+
+
+def _is_group(task):
+    return task["func_name"] == GROUP
 
 
 def _cost_of_loss(task, what, most):

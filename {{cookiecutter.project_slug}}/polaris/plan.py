@@ -28,6 +28,9 @@ class Plan:
         self.keys = Keys()  # of the rows, where they can be read again
         self.done = Keys()  # of those that have a result
         self.strangers = 0  # lines of results whose row the source no longer has
+        self.edited = 0  # those whose file was edited since
+        self.twice = 0  # rows that are the same as others, where these are computed once
+        self.taken = set()  # keys of these that were handed out
         self.codes = Counter()  # of the results: by which code they were computed
 
     @property
@@ -64,12 +67,16 @@ class Plan:
 
     def is_missing(self, row: dict) -> bool:
         """Whether a row is wanted and has no result."""
-        if self.wanted is None and not len(self.done):
+        if self.wanted is None and not len(self.done) and not self.keys.repeated:
             return True
         key = key_of(row)
         if self.wanted is not None and key not in self.keys:
             return False
-        return key not in self.done
+        if key in self.done or key in self.taken:
+            return False
+        if key in self.keys.repeated:
+            self.taken.add(key)
+        return True
 
     def stale(self, code: str) -> int:
         """How many of the results were computed by another code."""
@@ -85,12 +92,14 @@ class Plan:
         for _, row in self.source.rows(self.problems):
             if self.wanted is None or self.wanted(row, self.keys):
                 self.keys.add(key_of(row))
+                self.twice += 1
             if len(self.problems) > sources.MOST_PROBLEMS:
                 return
         self.keys.sort()
+        self.twice -= len(self.keys)
         if self.problems:
             return
-        if self.keys.repeated:
+        if self.keys.repeated and not self.source.repeats:
             self._name_the_repeated()
         elif not len(self.keys) and self.source.needs_rows:
             none = "no rows" if self.wanted is None else "no row is chosen by --only"
@@ -120,7 +129,9 @@ class Plan:
                 continue
             key = key_of(line.row)
             if self.source.rereadable and key not in self.keys:
-                self.strangers += self.wanted is None
+                edited = self.source.edited(line.row)
+                self.edited += edited
+                self.strangers += self.wanted is None and not edited
                 continue
             self.done.add(key)
             self.codes[line.fields[CODE]] += 1
@@ -142,6 +153,10 @@ class Plan:
             lines.append(
                 f"{has} {rows} that the input has no more: kept, and left out of the summary"
             )
+        if self.edited:
+            lines.append(
+                f"{has} {_rows(self.edited)} of files that were edited since: these run again"
+            )
         if self.repeated:
             rows = f"{_rows(len(self.repeated))} more than once"
             lines.append(f"{has} {rows}: the first of each counts, in the summary too")
@@ -159,6 +174,11 @@ class Plan:
         line += " chosen by --only" if self.wanted is not None else ""
         if len(self.done):
             line += f", {len(self.done)} of them done before"
+        if self.twice:
+            repeat = "line repeats another" if self.twice == 1 else "lines repeat others"
+            line += f"; {self.twice} {repeat}: computed once"
+        if self.source.left_out:
+            line += f"; {self.source.left_out}"
         unused = self.source.unused()
         if unused:
             line += f"; no task is given the columns {', '.join(unused)}"

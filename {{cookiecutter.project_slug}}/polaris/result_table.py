@@ -19,6 +19,7 @@ REASON = ("line", "reason", "trace")  # columns of failures behind the inputs
 BARE = "="  # before the kind of a result that is no dict
 RESULT = "result"  # the column of such a result
 IN_FILES = ("npy", "npy-scalar", "json-file")  # kinds whose cell is the path of a file
+IN_FILE = values.InFile.__name__  # that of a path itself
 USUAL = "results"  # the name of the table that a program with one has
 
 
@@ -51,6 +52,7 @@ class ResultTable:
         self.file = None
         self.failures = None
         self.columns = []  # of a row, as the program gets it
+        self.there = set()  # files with results of tasks, that were seen
         self.header = None
         if outputs is not None:
             self._make_header(outputs)
@@ -119,7 +121,16 @@ class ResultTable:
         result = {}
         for name, cell, kind in zip(self.outputs, fields[first:], kinds, strict=False):
             result[name] = value_back(cell, kind)
+            if kind == IN_FILE:
+                self._look_for(result[name])
         return result
+
+    def _look_for(self, path):
+        """FileNotFoundError where a file that a task wrote is gone."""
+        if path not in self.there:
+            if not (PROJECT / path).exists():
+                raise FileNotFoundError(f"the file {path} is gone")
+            self.there.add(path)
 
     def row_at(self, offset: int) -> dict:
         """The finished row whose line is at an offset of the file; see row_of."""

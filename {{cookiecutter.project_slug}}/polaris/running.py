@@ -46,6 +46,7 @@ class Running:
         self.view = None
         self.policy = config.retry_handler
         self.policy.on_try = self.calls.failed_try
+        self.policy.is_shared = self.calls.is_shared
         before = {*threading.enumerate(), *multiprocessing.active_children()}
         logging.raiseExceptions = False  # a full disk is said once, not by each log
         self.kernel = Kernel(config, self.calls)
@@ -96,6 +97,10 @@ class Running:
     def workers_for(self, app) -> int:
         """How many workers the tasks of an app have, where all their blocks run."""
         return self._blocks_for(app).workers
+
+    def works_for(self, app) -> bool:
+        """Whether a worker for the tasks of an app was seen so far."""
+        return self._blocks_for(app).seen_workers
 
     def takes_groups(self, app) -> bool:
         """Whether an app's executor takes groups of rows: not one of MPI tasks, nor of threads."""

@@ -11,13 +11,15 @@ import numpy
 from . import history
 from .errors import Stop
 from .history import DONE, FAILED, LOST, Block, Collected, first_known
+from .loads import Loads
 from .spent import COMPUTING, FAILED_WORK, LEAST, NEVER, PARTS, Lanes, Span, Tries, share_out
 
 
 class Stage(NamedTuple):
     """The tasks of one app in a run.
 
-    done, failed, lost: tries. median, total: seconds of those done; median None where not known.
+    done, failed, lost: tries. median, total: seconds of those done; median None where not known,
+    without loads.
     calls: of its plain calls, what the run noted at its end, {"done", "failed", "known"}, or {}.
     """
 
@@ -90,6 +92,7 @@ class Run:
         self.tables = list(noted.tables)
         self.examples = noted.examples
         self.losses = list(noted.losses.values())
+        self.loads = Loads(self.tries, self._tables_by_cost())
         self.began = self._begin(noted.seen)
         self.end = self.ending.get("time", noted.seen)
         self.blocks = self._all_blocks(noted.blocks)
@@ -163,7 +166,7 @@ class Run:
 
     def _share_out(self):
         spans = [self.spans[lane.of] for lane in self.lanes]
-        lanes = Lanes(self.tries, self.lanes, self.losses)
+        lanes = Lanes(self.tries, self.lanes, self.losses, self.loads.extra)
         last_start = self.tries.last_first_start(self.began)
         return share_out(lanes, spans, last_start, self.cut_off)
 
@@ -237,9 +240,17 @@ class Run:
         which = self._which(status, codes)
         return int(numpy.count_nonzero(which))
 
+    def _tables_by_cost(self):
+        """Codes of the tables whose longest rows went first."""
+        names = [event["table"] for event in self.maps if event.get("by_cost")]
+        return {code for code, name in enumerate(self.tables) if name in names}
+
     def seconds(self, **codes: int | list[int]) -> numpy.ndarray:
-        """How long each task took that came to a result, where that is known; codes: as above."""
-        which = self._which(DONE, codes)
+        """How long each task took that came to a result, where that is known; codes: as above.
+
+        Those that loaded a model first are left out.
+        """
+        which = self._which(DONE, codes) & ~self.loads.tries_with
         took = self.tries.seconds[which]
         return took[~numpy.isnan(took)]
 
@@ -250,13 +261,14 @@ class Run:
         for code, app in enumerate(self.apps):
             took = self.seconds(app=code)
             median = float(numpy.median(took)) if len(took) else None
+            all_took = self.tries.seconds[self._which(DONE, {"app": code})]
             stage = Stage(
                 app,
                 done=self.count(DONE, app=code),
                 failed=self.count(FAILED, app=code),
                 lost=self.count(LOST, app=code),
                 median=median,
-                total=float(took.sum()),
+                total=float(numpy.nansum(all_took)),
                 calls=calls.get(app, {}),
             )
             stages.append(stage)

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import ending, machine, mistakes, settings
+from .batches import map_of
 from .errors import Refused, Stop, Stopped, is_unfinished
 from .folder import Folder
 from .kernel import Calls, close_door, load, open_door
 from .machine import PROJECT, shown
-from .maps import Map
 from .result_table import USUAL
+from .results import Results
 from .screen import Screen
 from .signals import Signals
 from .staying import Staying
@@ -263,11 +264,14 @@ class Session:
         return [block.label for block in self.running.blocks] if self.running else []
 
     # --- what a program asks for ------------------------------------------------------------------
-    def map(self, app, rows, *, table: str = USUAL, timeout: float | None = None, outputs=None):
-        """A task for each row; see maps.py. Returns its Results."""
+    def map(self, app, rows, *, table=USUAL, timeout=None, outputs=None, batch=None) -> Results:
+        """A task for each row, or for as many as `batch` says; see maps.py and batches.py.
+
+        timeout: seconds of a task, so of a whole batch.
+        """
         self._refuse_if_over("map")
         self._refuse_a_second(table)
-        job = Map(self, app, rows, table, timeout, outputs)
+        job = map_of(self, app, rows, table, timeout, outputs, batch)
         job.begin()
         return job.results
 

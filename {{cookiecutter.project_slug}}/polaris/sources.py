@@ -2,7 +2,7 @@
 
 A source has `words` (how messages call it), `columns` ({name: kind}, or None before the first row
 is known), `rereadable`, and `rows(problems)`, which yields (number, row): a line of a file, or the
-place in a list.
+place in a list. inputs.py has what else they have, and those that are no tables.
 """
 
 from __future__ import annotations
@@ -18,18 +18,9 @@ from pathlib import Path
 
 from . import values
 from .errors import Refused, one_line
-from .keys import PLAIN, identity_of
+from .inputs import Files, Input, JsonLines, Lines, Source
+from .keys import KEPT_BY_PARSL, PLAIN, identity_of, problems_of_columns  # noqa: F401
 
-# Words that Parsl takes for itself where an app is called with them.
-KEPT_BY_PARSL = (
-    "inputs",
-    "outputs",
-    "stdout",
-    "stderr",
-    "walltime",
-    "parsl_resource_specification",
-    "_parsl_staging_inhibit",
-)
 CLASSES = 8  # of rows by what they cost, where the longest are to go first
 MOST_PROBLEMS = 20  # that are said of one input
 
@@ -43,11 +34,33 @@ def table(path: str, longest_first: str | None = None, **columns: type) -> Table
     return Table(path, columns, longest_first)
 
 
-class Table:
-    """Rows of a CSV file with at least the given columns."""
+def lines(path: str) -> Lines:
+    """Lines of a text file, or of several: lines("inputs/*.txt"). The app gets text="...".
 
-    rereadable = True
-    needs_rows = True  # one without any is a mistake
+    Without what ends the line; empty lines are left out. One that stands there twice is computed
+    once, and both get the result.
+    """
+    return Lines(path)
+
+
+def json_lines(path: str) -> JsonLines:
+    """JSON lines of a file, or of several: a dict of inputs each, with the same names in all.
+
+    One that stands there twice is computed once, and both get the result.
+    """
+    return JsonLines(path)
+
+
+def files(pattern: str) -> Files:
+    """The files of a pattern, files("inputs/*.xyz"), sorted. The app gets path="inputs/a.xyz".
+
+    A file that was edited since (size, or time of the last change) is computed anew.
+    """
+    return Files(pattern)
+
+
+class Table(Source):
+    """Rows of a CSV file with at least the given columns."""
 
     def __init__(self, path: str, columns: dict[str, type], longest_first: str | None = None):
         self.path = path
@@ -58,6 +71,11 @@ class Table:
     @property
     def words(self) -> str:
         return str(self.path)
+
+    @property
+    def by_cost(self) -> bool:
+        """Whether the longest rows go first."""
+        return self.longest_first is not None
 
     def place(self, number: int) -> str:
         return f"{self.path} {self.short_place(number)}"
@@ -133,7 +151,7 @@ class Table:
                 yield number, row
 
 
-class Given:
+class Given(Source):
     """Rows that the program gives: dicts of a list, or of anything that can be read once."""
 
     def __init__(self, rows: Iterable[dict]):
@@ -156,9 +174,6 @@ class Given:
 
     def keep_a_copy(self, folder: Path) -> None:
         """Nothing: nobody edits them."""
-
-    def unused(self) -> list[str]:
-        return []
 
     def rows(self, problems: list[str] | None = None) -> Iterator[tuple[int, dict]]:
         numbered = enumerate(self.given, 1)
@@ -208,37 +223,24 @@ class Given:
             raise Refused("\n".join(wrong))
 
 
-def source_of(rows) -> Table | Given:
+def source_of(rows) -> Source:
     """The source that a user means by what is given as rows."""
+    if isinstance(rows, Input):
+        return type(rows)(rows.path)  # with a copy of its own
     if isinstance(rows, Table):
         return Table(rows.path, rows.columns, rows.longest_first)  # with a copy of its own
     if isinstance(rows, str | os.PathLike):
         mend = f'table("{rows}", column=kind, ...)'
-        raise Refused(f"rows={str(rows)!r}: is a name; for the rows of a CSV file give {mend}")
+        others = "for others lines(...), json_lines(...) or files(...)"
+        raise Refused(
+            f"rows={str(rows)!r}: is a name; for the rows of a CSV file give {mend}, {others}"
+        )
     if isinstance(rows, dict) or not isinstance(rows, Iterable):
         wrong = f"rows is of the kind {type(rows).__name__}"
         raise Refused(f"{wrong}: give a table(...), or a list or generator of dicts")
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a frame of pandas
         return Given(rows.to_dict("records"))
     return Given(rows)
-
-
-def problems_of_columns(columns: dict) -> list[str]:
-    """What is wrong with the names and kinds of inputs, a line each."""
-    found = []
-    kinds = ", ".join(kind.__name__ for kind in values.INPUT_KINDS)
-    for name, kind in columns.items():
-        if kind is not None and kind not in values.INPUT_KINDS:
-            wrong = f"is none of {kinds}; take str, and make of it what the app needs"
-            found.append(f"run.py: {name}={kind!r} of table(...): {wrong}")
-        if name in KEPT_BY_PARSL:
-            mend = f"give the column another name, here and in the input (for example 'my_{name}')"
-            found.append(
-                f"run.py: an input is called {name!r}, which Parsl keeps for itself: {mend}"
-            )
-    if not columns:
-        found.append("run.py: table(...) names no columns: table(path, temperature=float, ...)")
-    return found
 
 
 def plain_input(value: object, name: str) -> object:

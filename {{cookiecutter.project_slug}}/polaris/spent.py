@@ -16,6 +16,10 @@ from .history import DONE, Lane, Loss
 # Okabe and Ito, which colour-blind people tell apart.
 PARTS = {
     "computing": ("#0072b2", "tasks that came to a result"),
+    "loading": (
+        "#56b4e9",
+        "the first task of a worker, beyond what others take: a model, large imports",
+    ),
     "failed work": ("#d55e00", "tries that failed, or were lost with their worker"),
     "start-up": ("#cc79a7", "from the start of a block to a worker's first task"),
     "between tasks": ("#f0e442", "a worker was free although tasks were waiting"),
@@ -30,7 +34,17 @@ PARTS = {
     ),
     "never a task": ("#e8e8e8", "workers that were paid for and never had one"),
 }
-COMPUTING, FAILED_WORK, STARTUP, BETWEEN, TAIL, NODE_LOST, UNFINISHED, NEVER = range(len(PARTS))
+(
+    COMPUTING,
+    LOADING,
+    FAILED_WORK,
+    STARTUP,
+    BETWEEN,
+    TAIL,
+    NODE_LOST,
+    UNFINISHED,
+    NEVER,
+) = range(len(PARTS))
 IN_STAGES = {  # what it means where tasks may have had to wait for others
     "start-up": "from the start of a block to a worker's first task, which had to be ready, too",
     "between tasks": "a worker was free while tasks were still to start, ready or not",
@@ -83,12 +97,13 @@ class Span(NamedTuple):
 class Lanes:
     """The tries of each lane in the order of their starts, and the time between them.
 
-    lane, start, end, done, free: of each try, arrays of one length; `free` is the time from its end
-    to the next start on its lane, 0 for the last. first, last: of each lane, the places of its
+    lane, start, end, done, loading, free: of each try, arrays of one length; `loading` seconds of
+    it that went into a load, `free` the time from its end to the next start on its lane, 0 for the
+    last. first, last: of each lane, the places of its
     first and last try there.
     """
 
-    def __init__(self, tries: Tries, lanes: list[Lane], losses: list[Loss]):
+    def __init__(self, tries: Tries, lanes: list[Lane], losses: list[Loss], loading: numpy.ndarray):
         there = numpy.flatnonzero(tries.placed)
         keys = (tries.started[there], tries.lane[there])
         mine = there[numpy.lexsort(keys)]
@@ -99,6 +114,7 @@ class Lanes:
         self.start = tries.started[mine]
         self.end = tries.ended[mine]
         self.done = tries.status[mine] == DONE
+        self.loading = loading[mine]
         self.first = numpy.searchsorted(self.lane, numbers)
         self.last = numpy.searchsorted(self.lane, numbers, side="right") - 1
         self.free = self._gaps()
@@ -182,7 +198,8 @@ def share_out(lanes: Lanes, spans: list[Span], last_start: float, cut_off: bool)
 def _share_tries(parts, lanes):
     """The time of tasks, and what died with a worker before its next one."""
     took = _positive(lanes.end - lanes.start)
-    parts[COMPUTING] = lanes.sums(took * lanes.done)
+    parts[LOADING] = lanes.sums(lanes.loading)
+    parts[COMPUTING] = lanes.sums(took * lanes.done) - parts[LOADING]
     parts[FAILED_WORK] = lanes.sums(took * ~lanes.done)
     parts[FAILED_WORK] += lanes.take_lost_work()
 

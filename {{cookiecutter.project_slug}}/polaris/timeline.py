@@ -13,12 +13,13 @@ from matplotlib.patches import Patch
 
 from .history import DONE, Loss
 from .runs import Run, lane_name
-from .spent import COMPUTING, FAILED_WORK, NODE_LOST, PARTS, UNFINISHED
+from .spent import COMPUTING, FAILED_WORK, LOADING, NODE_LOST, PARTS, UNFINISHED
 
 WIDTH = 11  # inches
 APPS = ("#0072b2", "#009e73", "#56b4e9", "#cc79a7", "#e69f00", "#999999")  # of the same as PARTS
 GOOD = PARTS["computing"][0]
 BAD = PARTS["failed work"][0]
+LOAD = {"facecolor": "white", "alpha": 0.55, "hatch": "...."}  # of a task, that it loaded
 GONE = {"facecolor": "#dddddd", "edgecolor": "#999999", "hatch": "////"}  # what was lost
 BARS, ROWS = 5000, 128  # tries and rows of a timeline up to which each try is a bar of its own
 OUTLINED = 600  # bars, up to which each has an edge
@@ -132,6 +133,7 @@ def draw_timeline(run: Run) -> Figure:
     if line.in_bars:
         _draw_blocks(axes, line)
         _draw_bars(axes, line)
+        _draw_loads(axes, line)
         legend += _legend_of_bars(line)
     else:
         _draw_busy(figure, axes, line)
@@ -191,11 +193,21 @@ def _draw_bars(axes, line):
     axes.add_collection(bars)
 
 
+def _draw_loads(axes, line):
+    """Pale, the part of a task that was a load."""
+    for load in line.run.loads.all:
+        wide = load.seconds / line.seconds
+        row = line.of[load.lane]
+        axes.barh(row, wide, height=0.84, left=line.at(load.start), align="center", **LOAD)
+
+
 def _legend_of_bars(line):
     legend = []
     for code in numpy.unique(line.app):
         app = line.run.apps[code]
         legend.append(Patch(color=colour_of(code), label=app))
+    if line.run.loads.all:
+        legend.append(Patch(label="load", edgecolor="black", **LOAD))
     lost = line.run.parts.sum(axis=0)
     if lost[NODE_LOST]:
         legend.append(Patch(label="node lost", **GONE))
@@ -302,7 +314,7 @@ def _draw_busy_shares(side, line):
     """How much of its time the worker of each row was busy, %."""
     parts = line.run.parts
     percent_of = 100 / line.sums(line.run.window)
-    did = percent_of * line.sums(parts[:, COMPUTING])
+    did = percent_of * line.sums(parts[:, COMPUTING] + parts[:, LOADING])
     failed = percent_of * line.sums(parts[:, FAILED_WORK])
     number = len(line.rows)
     thick = 0.84 if number <= ROWS else 1

@@ -8,6 +8,7 @@ are. The column `kinds` has a word for each output:
     numpy.float32 and its like    a numpy scalar, the cell is its digits
     json                          a list, tuple or dict
     json-file, npy, npy-scalar    a long one, an array, another numpy scalar: the path of its file
+    InFile                        the path of a file that the task wrote
 
 A text that would break its line is written as `json:"..."`.
 """
@@ -34,6 +35,10 @@ WHOLE = re.compile(r"[+-]?[0-9]+")
 NUMPYS = "numpy."  # before the name of a kind of numpy's
 
 NewFile = Callable[[str], Path]  # from an ending to the path of a file for a value
+
+
+class InFile(str):
+    """The path of a file in which a result is; it has to be there where the result is read."""
 
 
 class Unkept(Exception):
@@ -148,6 +153,7 @@ CELLS = {
     bool: repr,
     complex: repr,
     int: _whole_cell,
+    InFile: text_cell,
 }
 
 
@@ -241,6 +247,7 @@ def _scalar_back(cell):
 BACK = {
     "float": float,
     "str": text_back,
+    InFile.__name__: text_back,
     "int": _whole_back,
     "bool": _bool_back,
     "complex": complex,

@@ -65,6 +65,41 @@ class Work:
         return self.given(**row) if self.is_app else self.given(row)
 
 
+class BatchWork(Work):
+    """An app that takes a list of rows, and returns a list of their results."""
+
+    may_be_grouped = True  # many rows share a task
+
+    def __init__(self, given):
+        super().__init__(given)
+        name = self.name
+        if not self.is_app:
+            wrong = f"a batch is for an app itself, and {name} is a function of a row"
+            mend = f"give run.map the app, def {name}(rows), or leave batch out"
+            raise Refused(f"run.map({name}, rows, batch=...): {wrong}: {mend}")
+        if not isinstance(given, PythonApp):
+            wrong = "is no python_app, and returns no list of results"
+            raise Refused(f"run.map({name}, rows, batch=...): {name} {wrong}: leave batch out")
+        self._refuse_signature()
+
+    def _refuse_signature(self):
+        signature = inspect.signature(self.given.func)
+        try:
+            signature.bind([])
+        except TypeError as error:
+            takes = ", ".join(signature.parameters)
+            wrong = f"cannot be called with a batch, one list of rows: {error}"
+            mend = f"make it def {self.name}(rows), or leave batch out"
+            raise Refused(f"{self.name}({takes}) {wrong}: {mend}") from None
+
+    def refuse_columns(self, names) -> None:
+        """It takes rows of any columns."""
+
+    def call(self, rows: list[dict]) -> Future:
+        """Call it for a batch of rows, as Parsl does."""
+        return self.given(rows)
+
+
 def name_of(given) -> str:
     """What an app, or a function, is called."""
     name = getattr(given, "__name__", None) or type(given).__name__

@@ -10,7 +10,7 @@ import threading
 import time
 
 from .errors import one_line, root_of, stage_of
-from .jobs import trace_of
+from .jobs import shares_of, trace_of
 from .kernel import Called, Tried
 from .lock import BEAT
 from .machine import shown
@@ -122,5 +122,6 @@ class Writer:
             self.folder.record_try({**tried, "table": "", "line": ""})
             return
         tried = {**tried, "table": owner.table, "try": tried["try"] + owner.tries}
-        for line in owner.lines:
-            self.folder.record_try({**tried, "line": line})
+        shares = shares_of(tried, len(owner.lines))
+        for line, share in zip(owner.lines, shares, strict=True):
+            self.folder.record_try({**share, "line": line})
