@@ -185,7 +185,7 @@ def test_every_combination_of_answers_is_clean(cookies, queue):
         assert result.exit_code == 0, answers
         inspect(result.project_path, answers)
         projects.append(result.project_path)
-    assert len(projects) == 54
+    assert len(projects) == 72
     lint(*projects, machinery=False)  # polaris/ is linted above, and rendered as it is
     # config.py imports with the standard library alone, and its settings pass the checks that run.py makes.
     script = """
