@@ -44,10 +44,6 @@ APPS = """
         note("CALLS", *[row["x"] for row in rows])
         return [10 * row["x"] for row in rows]
 
-    @python_app(executors=["here"])
-    def here(rows):
-        return [10 * row["x"] for row in rows]
-
     @python_app
     def loses_one(rows):
         note("CALLS", *[row["x"] for row in rows])
@@ -235,8 +231,8 @@ def test_rows_that_come_slowly_wait_for_no_others_and_no_more_are_read_than_work
 
 def test_a_row_is_chosen_computed_anew_and_found_again_on_its_own_with_batches_on_any_executor(project):
     """--only, --again, --status, timeout=, cache=True, an executor of threads."""
-    threads = 'executors=[executor, __import__("parsl").ThreadPoolExecutor(label="here", max_threads=2)]'
-    edit(project, "config.py", "executors=[executor]", threads)
+    threads = 'executors=[*executors, __import__("parsl").ThreadPoolExecutor(label="here", max_threads=2)]'
+    edit(project, "config.py", "executors=executors", threads)
     main = """
     run.map(apps.embed, inputs, batch=8, timeout=0.8).wait()
     for app in (apps.kept, apps.here):
@@ -244,6 +240,9 @@ def test_a_row_is_chosen_computed_anew_and_found_again_on_its_own_with_batches_o
         print(app.__name__, [row["result"] for row in found] == [10 * x for x in range(20)])
     """
     program(project, main, TABLE)
+    with open(project / "apps.py", "a") as file:
+        file.write('\n\n@python_app(executors=["here"])\ndef here(rows):\n')
+        file.write('    return [10 * row["x"] for row in rows]\n')
     rows(project, 30)
     assert user(project, f"{LOCAL} --only 10").returncode == 0
     assert sorted(done(project)) == list(range(10))

@@ -230,7 +230,7 @@ print(json.dumps([e.available_accelerators, e.max_workers_per_node, e.cpu_affini
 def test_the_script_of_a_dry_run_is_the_one_that_is_submitted(polaris, pbs):
     project = polaris()
     sweep(project, 2)
-    shown = user(project, "python run.py --dry-run", pbs).stdout
+    shown = user(project, "python run.py --dry-run 2>/dev/null", pbs).stdout
     user(project, "python run.py", pbs)
     (submitted,) = pbs.submissions
 
