@@ -79,14 +79,7 @@ def where() -> dict[str, str]:
 def output(*command: str, whole: bool = True) -> str | None:
     """What a command prints; None where it is missing, hangs or, unless `whole` is False, fails."""
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            start_new_session=True,
-        )
+        done = _done(command, PATIENCE, start_new_session=True)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if whole and done.returncode != 0:
@@ -97,13 +90,7 @@ def output(*command: str, whole: bool = True) -> str | None:
 def both(*command: str) -> tuple[str, str]:
     """What a command prints, and what it complains of; as complaint what keeps it from ending."""
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-        )
+        done = _done(command, PATIENCE)
     except (OSError, subprocess.TimeoutExpired) as error:
         return "", str(error)
     return done.stdout, done.stderr
@@ -112,13 +99,7 @@ def both(*command: str) -> tuple[str, str]:
 def complaint(command: list[str], timeout: float) -> str | None:
     """The last line of what a command complains of; None where it succeeds. timeout: seconds."""
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-        )
+        done = _done(command, timeout)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     if done.returncode == 0:
@@ -127,6 +108,18 @@ def complaint(command: list[str], timeout: float) -> str | None:
     if not said:
         return f"status {done.returncode}"
     return said.splitlines()[-1].strip()
+
+
+def _done(command, timeout, **options):
+    """A command that has ended, with its words."""
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        **options,
+    )
 
 
 # --- what PBS says of jobs ------------------------------------------------------------------------

@@ -1,37 +1,17 @@
-"""Seconds, on any machine: that the settings hold, the search is right and a small one runs.
+"""Seconds, on any machine: that the search is right and a small one runs.
 
 pip install pytest; python -m pytest
 """
 
-import csv
 import math
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy
 import pytest
 
 import analysis
 import apps
-import config
-from polaris import checks, driver, facts, rules
 
-PROJECT = Path(__file__).resolve().parent.parent
-
-
-def test_the_settings_fit_polaris():
-    asked_for, _ = driver.read((PROJECT / "driver.pbs").read_text())
-    ours = rules.Settings(account=config.account, queue=config.queue, walltime=config.walltime)
-    for settings in (asked_for, ours):
-        found = checks.check(settings, ask=lambda name: None)
-        assert [problem for problem in found if problem.fatal] == []
-
-
-def test_each_worker_has_threads_of_its_own():
-    entries = facts.cpu_affinity(config.workers_per_gpu).split(":")[1:]
-    assert len(set(entries)) == facts.GPUS_PER_NODE * config.workers_per_gpu
+HEADER = "temperature,size,sweeps,seed\n"
 
 
 def made_up(temperature, critical, number=0):
@@ -77,35 +57,13 @@ def test_the_same_seed_gives_the_same_result():
     assert first == second
 
 
-def copy_of_the_project(folder, inputs):
-    """The project without its results, with other inputs."""
-    leave = shutil.ignore_patterns(".venv", "results", "runinfo", "__pycache__")
-    copy = shutil.copytree(PROJECT, folder / "project", ignore=leave)
-    (copy / "inputs" / "sweep.csv").write_text("temperature,size,sweeps,seed\n" + inputs)
-    return copy
-
-
-def run(project):
-    """What `python run.py` prints there."""
-    command = [sys.executable, "run.py", "--mode", "local"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def rows_of(project, name):
-    """The rows of a CSV file among the results, as dicts of text."""
-    with open(project / "results" / name, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_a_small_search_ends_and_a_second_run_evaluates_nothing(tmp_path):
+def test_a_small_search_ends_and_a_second_run_evaluates_nothing(copy):
     lines = [f"{2 + 0.15 * i:.2f},8,200,{i}\n" for i in range(8)]
-    project = copy_of_the_project(tmp_path, "".join(lines))
-    found = [line for line in run(project).splitlines() if line.startswith("T_c =")]
+    copy.give("sweep.csv", HEADER + "".join(lines))
+    found = [line for line in copy.run().splitlines() if line.startswith("T_c =")]
     assert len(found) == 1
-    first = rows_of(project, "evaluate.csv")
+    first = copy.rows("evaluate.csv")
     assert 8 < len(first) <= 60
-    assert [line for line in run(project).splitlines() if line.startswith("T_c =")] == found
-    assert rows_of(project, "evaluate.csv") == first
-    assert (project / "results" / "crossing.png").exists()
+    assert [line for line in copy.run().splitlines() if line.startswith("T_c =")] == found
+    assert copy.rows("evaluate.csv") == first
+    assert (copy.path / "results" / "crossing.png").exists()
