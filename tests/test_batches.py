@@ -382,7 +382,7 @@ def test_what_is_wrong_with_lines_and_files_is_said_before_anything_is_spent(pro
     assert wrong.returncode == 2 and not (project / "runinfo").exists()
     expected = [
         "inputs/b.txt line 3: not UTF-8 text: invalid start byte",
-        "inputs/x.jsonl line 2: has y; the first line has x: give all the same",
+        "inputs/x.jsonl line 2: has y; the first line that can be read has x: give all the same",
         "inputs/x.jsonl line 3: NaN is no number that JSON knows: leave it out, or write null",
         'inputs/x.jsonl line 4: is no JSON object of inputs, such as {"text": "...", "number": 1}',
         "inputs/x.jsonl line 5: names 'x' twice",

@@ -78,6 +78,8 @@ class Input(Source):
         if listed(self.path):
             return []
         there = "no file matches" if glob.has_magic(self.path) else "no such file"
+        if os.path.isdir(self.path):
+            there = f"is a folder: its files are {self.path}/*"
         return [f"{self.path}: {there}"]
 
 
@@ -266,7 +268,9 @@ class JsonLines(Lines):
             self.names = list(row)
         if row.keys() != set(self.names):
             has, needed = ", ".join(row), ", ".join(self.names)
-            raise ValueError(f"has {has}; the first line has {needed}: give all the same")
+            raise ValueError(
+                f"has {has}; the first line that can be read has {needed}: give all the same"
+            )
         return {name: row[name] for name in self.names}
 
 

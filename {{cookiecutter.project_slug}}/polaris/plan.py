@@ -28,7 +28,7 @@ class Plan:
         self.keys = Keys()  # of the rows, where they can be read again
         self.done = Keys()  # of those that have a result
         self.strangers = 0  # lines of results whose row the source no longer has
-        self.edited = 0  # those whose file was edited since
+        self.edited = set()  # files of results that were edited since
         self.twice = 0  # rows that are the same as others, where these are computed once
         self.taken = set()  # keys of these that were handed out
         self.codes = Counter()  # of the results: by which code they were computed
@@ -130,12 +130,21 @@ class Plan:
             key = key_of(line.row)
             if self.source.rereadable and key not in self.keys:
                 edited = self.source.edited(line.row)
-                self.edited += edited
+                if edited:
+                    self.edited.add(line.row["path"])
                 self.strangers += self.wanted is None and not edited
                 continue
             self.done.add(key)
             self.codes[line.fields[CODE]] += 1
         self.done.sort()
+
+    def _edited_again(self):
+        """How many rows are of files that were edited since, and have no result yet."""
+        if not self.edited:
+            return 0
+        return sum(
+            row["path"] in self.edited and self.is_missing(row) for _, row in self.source.rows()
+        )
 
     def _name_a_line(self, line):
         said = ",".join(line.fields or ())[:60]
@@ -153,10 +162,9 @@ class Plan:
             lines.append(
                 f"{has} {rows} that the input has no more: kept, and left out of the summary"
             )
-        if self.edited:
-            lines.append(
-                f"{has} {_rows(self.edited)} of files that were edited since: these run again"
-            )
+        edited = self._edited_again()
+        if edited:
+            lines.append(f"{has} {_rows(edited)} of files that were edited since: these run again")
         if self.repeated:
             rows = f"{_rows(len(self.repeated))} more than once"
             lines.append(f"{has} {rows}: the first of each counts, in the summary too")

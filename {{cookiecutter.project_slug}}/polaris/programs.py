@@ -75,6 +75,8 @@ def run_in_folder(
 
     Raises ProgramFailed, which is worth another try, or Unusable, which is not.
     """
+    if parse is not None and not callable(parse):
+        raise Unusable(f"parse={parse!r}: is no function of the log's path")
     program = Program(inputs, command, templates, mpi)
     rule = Rule(done, log)
     patterns = [keep] if isinstance(keep, str) else list(keep)
