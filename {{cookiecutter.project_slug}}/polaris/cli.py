@@ -125,6 +125,8 @@ def _prepare(session, inputs, again):
     """What comes before the program's own start."""
     checking.refuse_wrong(inputs)
     if again:
+        # What would be refused when Parsl starts is, before results are set aside.
+        settings.parsl_config(session.config, session.mode, session.run_dir)
         choosing.again(session, again)
 
 

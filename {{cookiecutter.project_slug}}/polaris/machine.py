@@ -213,7 +213,7 @@ def again() -> str:
     """The command that goes on with what this run leaves: in a job that which submitted it."""
     by_hand = os.environ.get("PBS_ENVIRONMENT") == "PBS_INTERACTIVE"
     if by_hand or "PBS_JOBID" not in os.environ:
-        return shlex.join(["python", *sys.argv])
+        return shlex.join(["python", *_without_again(sys.argv)])
     given = this_job().get("Submit_arguments")
     given = str(given or "")
     if given and "depend=" not in given:  # which a link of a chain has
@@ -221,6 +221,20 @@ def again() -> str:
     if os.environ.get("MODE") == "blocks":
         return "qsub -v MODE=blocks driver.pbs"
     return "qsub driver.pbs"
+
+
+def _without_again(words):
+    """A command without what it was asked to compute anew: that is on its way."""
+    left = []
+    skipped = False
+    for word in words:
+        if skipped or word.startswith("--again="):
+            skipped = False
+        elif word == "--again":
+            skipped = True
+        else:
+            left.append(word)
+    return left
 
 
 def starts_again(ends: float | None) -> bool:

@@ -105,6 +105,8 @@ def _given(config, known):
     script = (PROJECT / "activate.sh").read_text(encoding="utf-8")
     version = re.search(r"^conda_version=\"?([^\"\s#]*)", script, re.MULTILINE)
     set_there = {name: getattr(config, name) for name in options_of(config)}
+    for name in ("kinds", "nodes_of_kind"):
+        set_there[name] = "None" if set_there[name] is None else set_there[name]
     return Settings(
         **set_there,
         **prefix.as_settings(),
