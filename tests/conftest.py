@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import termios
 import textwrap
 import time
@@ -283,15 +284,36 @@ class Terminal:
         os.close(self.master)
 
 
+def nothing_left(server, seconds=10):
+    """Nothing that belonged to a job of the stand-in is alive any more, or soon will be."""
+    deadline = time.monotonic() + seconds
+    while server.leftovers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert server.leftovers() == []
+
+
+def copied_python(folder, library):
+    """A Python of its own in a folder, its standard library linked; returns its site-packages, empty.
+
+    library: lib/python3.11 or the like, the name of its last part.
+    """
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(os.path.realpath(sys.executable), folder / "bin" / "python")
+    (folder / "bin" / "python3").symlink_to("python")
+    packages = folder / "lib" / library / "site-packages"
+    packages.mkdir(parents=True)
+    for entry in Path(sysconfig.get_path("stdlib")).iterdir():
+        if entry.name != "site-packages":
+            (packages.parent / entry.name).symlink_to(entry)
+    return packages
+
+
 @pytest.fixture
 def pbs(tmp_path):
     """A login node with the stand-in for PBS; at the end nothing that belonged to a job may be alive."""
     with PBS(tmp_path, home=tmp_path, kill_delay=2) as server:
         yield server
-        deadline = time.monotonic() + 10
-        while server.leftovers() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert server.leftovers() == []
+        nothing_left(server)
 
 
 @pytest.fixture

@@ -164,15 +164,18 @@ def test_what_differs_between_the_workloads_is_included_as_it_is(bake):
         for path in source.rglob("*.*"):
             text = path.read_text()
             # What is shared with another workload.
-            text = re.sub(r"\{% include [\"'](.+)[\"'] %\}\n", lambda found: included(found[1]), text)
+            text = with_includes(text)
             assert (project / path.relative_to(source)).read_text() == text
     machinery = ROOT / "{{cookiecutter.project_slug}}" / "polaris"
     for path in machinery.glob("*.*"):
         assert (project / "polaris" / path.name).read_bytes() == path.read_bytes()
 
 
-def included(name):
-    return (ROOT / "templates" / name).read_text()
+def with_includes(text):
+    def included(found):
+        return with_includes((ROOT / "templates" / found[1]).read_text())
+
+    return re.sub(r"\{% include [\"'](.+)[\"'] %\}\n", included, text)
 
 
 @pytest.mark.slow

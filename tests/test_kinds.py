@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from conftest import edit, results, user
+from conftest import edit, nothing_left, results, user
 from faults import Project
 from pbs.server import PBS
 
@@ -126,10 +126,7 @@ def of_four_kinds(project, gpu=4, cpu=16, nodes='{"node": 1, "mpi": 2}'):
 def four_nodes(tmp_path):
     with PBS(tmp_path, home=tmp_path, nodes=4, kill_delay=2) as server:
         yield server
-        end = time.monotonic() + 10
-        while server.leftovers() and time.monotonic() < end:
-            time.sleep(0.1)
-        assert server.leftovers() == []
+        nothing_left(server)
 
 
 def cpus(text):
@@ -202,10 +199,7 @@ def test_ctrl_c_with_four_kinds_leaves_nothing_behind_and_the_rest_runs_later(po
     assert four_nodes.wait(job, 60)["Exit_status"] == 130
     log = "".join(path.read_text() for path in project.glob("*.o[0-9]*"))
     assert "stopped by Ctrl-C" in log and "Traceback" not in log, log
-    end = time.monotonic() + 10
-    while four_nodes.leftovers() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert four_nodes.leftovers() == []
+    nothing_left(four_nodes)
     first = results(project, "tasks.csv")
     assert 20 < len(first) < 92
     job = four_nodes.run("qsub", "driver.pbs", cwd=project).stdout.strip()
@@ -241,13 +235,6 @@ def nodes_asked_for(pbs):
     return [int(re.search(r"select=(\d+)", submission["script"])[1]) for submission in pbs.submissions]
 
 
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def test_in_blocks_each_kind_asks_for_its_first_job_when_its_first_task_comes(polaris, four_nodes):
     project = of_four_kinds(polaris(nodes="4", queue="preemptable"), nodes='{"node": 1, "mpi": 1, "cpu": 1}')
     (project / "run.py").write_text(BLOCKS)
@@ -258,7 +245,7 @@ def test_in_blocks_each_kind_asks_for_its_first_job_when_its_first_task_comes(po
     assert check.returncode == 0, check.stdout
     case = Project(project, four_nodes)
     running = case.start("python run.py")
-    until((project / "simulated").exists)
+    case.until((project / "simulated").exists)
     assert nodes_asked_for(four_nodes) == [1], "the others wait for tasks of theirs"
     (project / "go").touch()
     assert running.wait(60) == 0, case.log.read_text()
@@ -301,10 +288,10 @@ def test_a_lost_node_costs_each_kind_what_ran_there_and_no_more(polaris, four_no
     case = Project(project, four_nodes)
     job = case.qsub()
     record = project / "results" / "tasks.csv"
-    until(lambda: record.exists() and record.read_text().count("done") > 12)
+    case.until(lambda: record.exists() and record.read_text().count("done") > 12)
     nodes = four_nodes.job(job)["nodes"]
     four_nodes.kill_node(nodes[2])  # GPU and CPU workers share it with the last one
-    until((project / "no-node").exists, 90)
+    case.until((project / "no-node").exists, 90)
     lost = [t for t in results(project, "tasks.csv") if t["status"] == "lost"]
     assert {t["host"] for t in lost} == {nodes[2]} and {t["executor"] for t in lost} <= {"gpu", "cpu"}
     assert 0 < len(lost) <= 20, "what ran there"

@@ -11,11 +11,10 @@ import shutil
 import stat
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import edit, program, run, summary, tool, user, user_env
+from conftest import copied_python, edit, program, run, summary, tool, user, user_env
 
 TELLS = """
 from parsl import python_app
@@ -47,15 +46,7 @@ def shares(environment, packages, worker_pool=True):
 
 
 def conda_prefix(folder, packages, **options):
-    library = folder / "lib" / packages.parent.name
-    library.mkdir(parents=True)
-    (folder / "bin").mkdir()
-    shutil.copy(os.path.realpath(sys.executable), folder / "bin" / "python")
-    (folder / "bin" / "python3").symlink_to("python")
-    for entry in Path(sysconfig.get_path("stdlib")).iterdir():
-        if entry.name != "site-packages":
-            (library / entry.name).symlink_to(entry)
-    (library / "site-packages").mkdir()
+    copied_python(folder, packages.parent.name)
     (folder / "conda-meta").mkdir()
     (folder / "conda-meta" / "history").write_text("")
     variables = {"FROM_STATE": "it's set", "GONE": "***unset***"}

@@ -1,13 +1,11 @@
 """setup_env.sh and activate.sh: on a laptop, on Polaris with its conda module, and where something fails."""
 
 import os
-import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Terminal, edit, run, sweep, tool, user_env
+from conftest import ROOT, Terminal, copied_python, edit, run, sweep, tool, user_env
 
 NOWHERE = {
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
@@ -190,18 +188,10 @@ def soft(ready, tmp_path_factory):
     )
     for version in ("2025-09-25", "2026-10-09", "2026-11-17"):
         tree = root / "applications" / "conda" / version / "mconda3"
-        (tree / "bin").mkdir(parents=True)
-        lib = tree / "lib" / packages.parent.name
-        lib.mkdir(parents=True)
-        shutil.copy(os.path.realpath(sys.executable), tree / "bin" / "python")
-        (tree / "bin" / "python3").symlink_to("python")
-        for entry in Path(sysconfig.get_path("stdlib")).iterdir():
-            if entry.name != "site-packages":
-                (lib / entry.name).symlink_to(entry)
-        (lib / "site-packages").mkdir()
+        of_its_own = copied_python(tree, packages.parent.name)
         for name in ("numpy", "numpy.libs", "matplotlib", "mpl_toolkits"):
             for entry in packages.glob(name):
-                (lib / "site-packages" / name).symlink_to(entry)
+                (of_its_own / name).symlink_to(entry)
         for name in (
             "pip",
             "contourpy",
@@ -214,7 +204,7 @@ def soft(ready, tmp_path_factory):
             "pillow.libs",
         ):
             for entry in packages.glob(name):
-                (lib / "site-packages" / name).symlink_to(entry)
+                (of_its_own / name).symlink_to(entry)
         (tree / "etc" / "profile.d").mkdir(parents=True)
         (tree / "etc" / "profile.d" / "conda.sh").write_text(
             f'conda() {{ [ "$1" = activate ] && export CONDA_PREFIX={tree} PATH={tree}/bin:$PATH; }}\n'

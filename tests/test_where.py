@@ -497,6 +497,7 @@ def test_another_label_of_the_executor_is_fine(project):
     "file, old, new, said",
     [
         ("config.py", "retries = 2", "retires = 2", "config.py: the option retries is missing; is retires meant for it?"),
+        ("config.py", 'queue = "debug"', "queue = None", "queue = None: is no value of this option"),
         ("config.py", 'run_dir = project_dir / "runinfo"', 'run_dir = "~/runs"', "run_dir = '~/runs': is a folder of the name ~ in the project"),
         ("config.py", "label=kind", 'label="my gpus"', "label='my gpus' has signs that Parsl's scripts cannot take"),
         ("driver.pbs", "system=polaris", "system=polars", "driver.pbs line 5, system=polars: is no system here, and the job would wait for ever: system=polaris"),

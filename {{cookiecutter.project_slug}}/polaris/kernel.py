@@ -21,7 +21,7 @@ from parsl.dataflow.futures import AppFuture
 from . import on_worker
 from .arguments import kept
 from .errors import Refused, Unfinished
-from .wanted import unknown
+from .wanted import named, unknown
 
 GROUP = on_worker.run_group
 
@@ -149,8 +149,7 @@ class Calls:
         wrong = unknown(name, executors, kinds)
         if wrong:
             raise Refused(wrong)
-        given = [executors] if isinstance(executors, str) else list(executors)
-        return given
+        return named(executors)
 
     def _refuse_strange(self, name, args, kwargs):
         """A future of another session may never end, and then nothing that waits for it would."""

@@ -31,10 +31,6 @@ class Share(NamedTuple):
     first: int
     end: int
 
-    @property
-    def nodes(self) -> int:
-        return self.end - self.first
-
 
 # --- nodes ----------------------------------------------------------------------------------------
 def shares(kinds: Sequence[str], nodes_of_kind: dict[str, int], nodes: int) -> list[Share]:
@@ -80,8 +76,8 @@ def fewest_nodes(kinds: Sequence[str], nodes_of_kind: dict[str, int]) -> int:
 
 
 def share_of(
-    kind: str, kinds: Sequence[str], nodes_of_kind: dict[str, int], nodes: list[str]
-) -> list[str]:
+    kind: str, kinds: Sequence[str], nodes_of_kind: dict[str, int], nodes: Sequence
+) -> Sequence:
     """The nodes of a job, of these, that a kind has; NoRoom where there are too few."""
     for share in shares(kinds, nodes_of_kind, len(nodes)):
         if kind in share.kinds:

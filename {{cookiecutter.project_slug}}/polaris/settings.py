@@ -45,6 +45,7 @@ OF_KIND = {  # and those of each kind of workers
 }
 # Said of config.py already, where a job of driver.pbs runs with the same.
 SAME_IN_JOB = ("kinds", "nodes_of_kind", "rows_per_task", *OF_KIND["gpu"], *OF_KIND["cpu"])
+MAY_BE_NONE = ("margin", "rows_per_task")  # those that are learnt then
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
     "queue": "#PBS -q",
@@ -80,6 +81,8 @@ def refuse_incomplete(config) -> None:
     lines = []
     for name in (*names, "run_dir"):
         if hasattr(config, name):
+            if getattr(config, name) is None and name not in MAY_BE_NONE:
+                lines.append(f"{in_config(name)} = None: is no value of this option")
             continue
         line = f"config.py: the option {name} is missing"
         for close in difflib.get_close_matches(name, there, 1):
@@ -105,8 +108,6 @@ def _given(config, known):
     script = (PROJECT / "activate.sh").read_text(encoding="utf-8")
     version = re.search(r"^conda_version=\"?([^\"\s#]*)", script, re.MULTILINE)
     set_there = {name: getattr(config, name) for name in options_of(config)}
-    for name in ("kinds", "nodes_of_kind"):
-        set_there[name] = "None" if set_there[name] is None else set_there[name]
     return Settings(
         **set_there,
         **prefix.as_settings(),

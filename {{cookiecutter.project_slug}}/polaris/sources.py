@@ -19,7 +19,7 @@ from pathlib import Path
 from . import values
 from .errors import Refused, one_line
 from .inputs import Files, Input, JsonLines, Lines, Source
-from .keys import KEPT_BY_PARSL, PLAIN, identity_of, problems_of_columns  # noqa: F401
+from .keys import PLAIN, identity_of, problems_of_columns
 
 CLASSES = 8  # of rows by what they cost, where the longest are to go first
 MOST_PROBLEMS = 20  # that are said of one input

@@ -16,7 +16,7 @@ from . import on_worker, sources
 from .errors import Refused, Unfinished, is_unfinished
 from .jobs import Flight, Item, Job, refuse_timeout
 from .kernel import Owner
-from .keys import key_of
+from .keys import KEPT_BY_PARSL, key_of
 from .plan import CODE, of_earlier_code
 from .result_table import ResultTable
 from .work import Work
@@ -67,7 +67,7 @@ class Submits(Job):
         if self.work.is_app:
             bound = inspect.signature(self.work.given.func).bind(**inputs)
             bound.apply_defaults()
-            given = {n: v for n, v in bound.arguments.items() if n not in sources.KEPT_BY_PARSL}
+            given = {n: v for n, v in bound.arguments.items() if n not in KEPT_BY_PARSL}
         else:
             given = inputs
         return {

@@ -15,9 +15,14 @@ from .machine import PROJECT
 STAGING = "_parsl_internal"  # threads of this process, for Parsl's own staging of files
 
 
+def named(executors: Iterable[str] | str) -> list[str]:
+    """The labels that an app names."""
+    return [executors] if isinstance(executors, str) else list(executors)
+
+
 def unknown(app: str, executors: Iterable[str] | str, labels: list[str]) -> str | None:
     """Why an app has no workers, in words; None where each of its executors is there."""
-    given = [executors] if isinstance(executors, str) else list(executors)
+    given = named(executors)
     if not given:
         return f"{app}: executors={executors!r} names none: it may be {', '.join(labels)}"
     missing = [label for label in given if label not in (*labels, STAGING)]

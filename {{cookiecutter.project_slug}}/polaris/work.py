@@ -13,7 +13,7 @@ from parsl.app.python import PythonApp
 
 from .code import code_of, short_code
 from .errors import Refused, kind_of
-from .sources import KEPT_BY_PARSL
+from .keys import KEPT_BY_PARSL
 
 
 class Work:
