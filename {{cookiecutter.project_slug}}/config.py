@@ -45,6 +45,7 @@ rows_per_task = None  # rows in one Parsl task, 500 at most; None: learnt, short
 retries = 2  # further tries of a task that failed
 margin = None  # seconds before the end of a walltime without new tasks; None: learnt, 120 or more
 run_dir = project_dir / "runinfo"  # Parsl's logs and checkpoints; under /eagle for a large run
+preload = ["numpy"]  # packages that tasks import: once a node, and all its workers have them
 local_environment = False  # True: packed once, then each node of a job has it on its own SSD
 log_level = "WARNING"  # of Parsl's logs; "DEBUG" helps to find a failure: several lines a task
 monitoring = False  # True: Parsl's own, in runinfo/monitoring.db for parsl-visualize; costs time
@@ -254,7 +255,7 @@ def connection(mode):
         drain = drain_period(walltime, facts.SHORTEST_MARGIN if margin is None else margin)
     return dict(
         address=environment.address(mode),
-        launch_cmd=environment.start_workers(),
+        launch_cmd=environment.start_workers(preload),
         interchange_launch_cmd=environment.start_interchange(),
         heartbeat_period=15,  # seconds
         heartbeat_threshold=120,  # seconds

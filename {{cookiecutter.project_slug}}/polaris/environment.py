@@ -86,11 +86,21 @@ def threads(number: int) -> str:
     return "export " + " ".join(words)
 
 
-def start_workers() -> str:
-    """What starts a pool of workers: in the project's folder, where tasks find their files."""
+def start_workers(preload: Sequence[str] = ()) -> str:
+    """What starts a pool of workers: in the project's folder, where tasks find their files.
+
+    preload: packages that all workers of a node have imported when they start.
+    """
     from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 
-    return f"bash {PROJECT}/polaris/start_workers.sh {DEFAULT_LAUNCH_CMD}"
+    return f"bash {PROJECT}/polaris/start_workers.sh {_pool(preload)}{DEFAULT_LAUNCH_CMD}"
+
+
+def _pool(preload):
+    """What stands before Parsl's program for workers, see worker_pool.py."""
+    if sys.platform != "linux":
+        return ""
+    return f"python3 -m polaris.worker_pool {','.join(preload) or '-'} "
 
 
 def start_interchange() -> list[str]:

@@ -305,9 +305,9 @@ def _waits(ticket):
 
 
 def _mark(node, suffix):
-    # The parent of a worker is the block's one pool of workers.
     job = os.environ.get("PBS_JOBID", "none").split(".")[0]
-    name = f"polaris-nodes-{os.getuid()}-{job}-{os.getppid()}"
+    pool = os.environ["PARSL_WORKER_POOL_ID"]  # the block's one
+    name = f"polaris-nodes-{os.getuid()}-{job}-{pool}"
     folder = Path(tempfile.gettempdir()) / name
     folder.mkdir(exist_ok=True, mode=0o700)
     if folder.lstat().st_uid != os.getuid():
