@@ -13,11 +13,11 @@ BOTH = """
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/conftest.py tests/test_project.py tests/test_settings.py
     polaris/__init__.py polaris/advice.py polaris/arguments.py polaris/batch_files.py polaris/batches.py polaris/blocks.py polaris/by_value.py
     polaris/causes.py polaris/checking.py polaris/checkpoint.py polaris/checks.py polaris/choosing.py
-    polaris/cli.py polaris/code.py polaris/driver.py polaris/ending.py polaris/environment.py
+    polaris/cli.py polaris/code.py polaris/driver.py polaris/ending.py polaris/environment.py polaris/fork_server.py
     polaris/errors.py polaris/facts.py polaris/folder.py polaris/gpu_affinity.sh polaris/groups.py
-    polaris/history.py polaris/identity.py polaris/inputs.py polaris/interchange.py polaris/jobs.py
+    polaris/history.py polaris/identity.py polaris/imported.py polaris/inputs.py polaris/interchange.py polaris/jobs.py
     polaris/kernel.py polaris/keys.py polaris/kinds.py polaris/layout.py polaris/loads.py
-    polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/maps.py
+    polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/mailbox.py polaris/maps.py
     polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
     polaris/pictures.py polaris/places.py polaris/plan.py polaris/prefix.py polaris/printed.py
@@ -27,7 +27,7 @@ BOTH = """
     polaris/showing.py polaris/signals.py polaris/sources.py polaris/spent.py polaris/start_workers.sh
     polaris/staying.py polaris/submits.py polaris/tables.py polaris/tally.py polaris/threads.py
     polaris/time_limit.py polaris/timeline.py polaris/values.py polaris/views.py polaris/walltime.py
-    polaris/wanted.py    polaris/work.py polaris/writing.py
+    polaris/wanted.py polaris/work.py polaris/worker_pool.py polaris/writing.py
 """.split()
 FILES = {
     "sweep": sorted(BOTH),

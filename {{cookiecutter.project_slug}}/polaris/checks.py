@@ -79,6 +79,7 @@ RULES = (
     options.folders_suit_parsl,
     options.conda_version_is_there,
     options.environment_is_on_every_node,
+    options.packages_are_there,
     options.local_environment_is_a_flag,
     options.local_environment_can_be_packed,
     options.monitoring_is_a_flag,

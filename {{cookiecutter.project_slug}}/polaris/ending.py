@@ -23,6 +23,8 @@ def say(session, warning: str | None) -> int:
     running = session.running
     status = DONE
     if running is not None:
+        for line in running.slow_starts():
+            print(line)
         losses = running.losses()
         if losses:
             print(losses)

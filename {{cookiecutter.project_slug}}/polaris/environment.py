@@ -17,6 +17,7 @@ from .machine import PROJECT
 
 MONITORED = 30  # seconds between looks at the resources that a task uses
 NO_GPUS = "export CUDA_VISIBLE_DEVICES="  # shell text: CPU workers leave them to others
+WORKER_POOL = "parsl.executors.high_throughput.process_worker_pool"
 SLOW = 120  # seconds that Parsl's program for workers may take to say what it can
 
 
@@ -225,7 +226,7 @@ def _pack(venv, new, packed):
 
 # --- whether workers would start ------------------------------------------------------------------
 def problem_of_start(mode: str) -> str | None:
-    """Why no worker would start here, in words; None where it does. Tries Parsl's program.
+    """Why no worker would start here, in words; None where it does. Loads Parsl's program.
 
     As a block does it: by its name, after activate.sh; in mode local beside the Python that runs
     this.
@@ -234,7 +235,7 @@ def problem_of_start(mode: str) -> str | None:
     if mode != "local":
         activate = shlex.quote(f"{PROJECT}/activate.sh")
         load = f"source {activate}"
-    script = f"{load} || exit 1; exec process_worker_pool.py --help"
+    script = f"{load} || exit 1; exec python3 -c 'import {WORKER_POOL}'"
     wrong = machine.complaint(["bash", "-c", script], SLOW)
     return wrong and f"workers cannot be started: {wrong}"
 

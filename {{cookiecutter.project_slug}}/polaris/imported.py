@@ -17,9 +17,12 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .machine import PROJECT
-from .mailbox import Queue
+
+if TYPE_CHECKING:
+    from .mailbox import Queue
 
 # Packages that each process has to start by itself, and why.
 OWN_START = {
@@ -31,6 +34,7 @@ ALWAYS = ("parsl", "parsl.executors.high_throughput.executor", "polaris.on_worke
 # Those of a module of OpenMP's that are read when it loads, before a worker has its cores.
 BINDINGS = ("GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND")
 DEVICES = "/dev/nvidia"
+SPAWNED = "POLARIS_SPAWNED"  # variable of workers that were not forked: why
 
 
 def packages_of(path: Path, seen: set[Path] | None = None) -> list[str]:

@@ -15,6 +15,7 @@ import mmap
 import os
 import pickle
 import queue
+import select
 import socket
 import struct
 import threading
@@ -26,6 +27,9 @@ from typing import Any
 INLINE = 32 * 1024  # bytes of a message that goes through the socket; a larger one in memory
 GONE = 0.1  # seconds between looks for a manager that has ended
 MOST_WORKERS = 1024  # of a node
+NOBODY = -1  # in place of a worker's number
+HAD, CLAIMED = 2, 3  # added to twice the number of a worker's task
+ABOUT = struct.Struct("qq?")  # before each message: worker, task, whether it was lost
 NUMBER = struct.Struct("q")
 
 
@@ -34,70 +38,111 @@ class Queue:
 
     The process that made it never waits in `put`, as others may not take for a long time. Another
     process has handed a message over once `put` returns.
+
+    in_hand: what workers have. A worker may die after its result has left and before it says so:
+    then the manager's word that the task was lost, which comes behind the result, is left out.
     """
 
-    def __init__(self, ends: tuple[socket.socket, socket.socket] | None = None):
-        self.is_ours = ends is None
-        pair = ends or socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.exit, self.entry = pair
-        self.limit = None  # seconds that a `get` waits, as the socket was told last
+    def __init__(self, in_hand: InHand, given: tuple | None = None):
+        self.in_hand = in_hand
+        self.is_ours = given is None
+        if given is None:
+            self.exit, self.entry = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.turn = Shared(1)
+        else:
+            self.exit, self.entry, self.turn = given
+        self.ended = {}  # the last task of each worker of which a message came
         self.waiting = queue.SimpleQueue()
         self.starting = threading.Lock()
         self.sender = None
 
     def __reduce__(self):
-        return type(self), ((self.exit, self.entry),)
+        return type(self), (self.in_hand, (self.exit, self.entry, self.turn))
 
+    # --- in ---------------------------------------------------------------------------------------
     def put(self, thing: Any) -> None:
-        packed = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
+        if isinstance(thing, dict) and "task_id" in thing:
+            self.in_hand.tasks = self
+            about = (NOBODY, thing["task_id"], False)
+        else:
+            about = self.in_hand.about()
+        message = (ABOUT.pack(*about), pickle.dumps(thing, pickle.HIGHEST_PROTOCOL))
         if not self.is_ours:
             self.exit.close()  # then it fails once nobody else takes
-            self._send(packed)
+            self._send(*message)
             return
         with self.starting:
             if self.sender is None:
                 self.sender = threading.Thread(target=self._keep_sending, daemon=True)
                 self.sender.start()
-        self.waiting.put(packed)
+        self.waiting.put(message)
 
     def _keep_sending(self):
         while True:
-            self._send(self.waiting.get())
+            self._send(*self.waiting.get())
 
-    def _send(self, packed):
+    def _send(self, about, packed):
         if len(packed) <= INLINE:
-            self.entry.send(packed)
+            self.entry.send(about + packed)
             return
         memory = os.memfd_create("message")
         try:
             with open(memory, "wb", closefd=False) as file:
                 file.write(packed)
-            socket.send_fds(self.entry, [b"in memory"], [memory])
+            socket.send_fds(self.entry, [about], [memory])
         finally:
             os.close(memory)
 
+    # --- out --------------------------------------------------------------------------------------
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """The next message; queue.Empty where none came in time. timeout: seconds."""
-        if not self.is_ours:
-            self.entry.close()  # then it ends once nobody else gives
-        if block and timeout != self.limit:
-            self._limit(timeout)
-        how = socket.MSG_CMSG_CLOEXEC | (0 if block else socket.MSG_DONTWAIT)
-        try:
-            packed, files, _, _ = socket.recv_fds(self.exit, INLINE, 1, how)
-        except BlockingIOError:
-            raise queue.Empty from None
-        if not packed:
+        """The next message; queue.Empty where none came in time. timeout: seconds.
+
+        None where it is left out.
+        """
+        if self.is_ours:
+            self._wait(timeout if block else 0)
+            (worker, task, is_lost), thing = self._taken()
+            if is_lost and self.ended.get(worker) == task:
+                return None
+            self.ended[worker] = task
+            return thing
+        self.entry.close()  # then it ends once nobody else gives
+        with self.turn.locked():  # who waits, one at a time, is killed without a message
+            self._wait(timeout if block else 0)
+            _, task, _ = self.first()
+            self.in_hand.claim(task)
+            _, thing = self._taken()
+            self.in_hand.have(task)
+        return thing
+
+    def _wait(self, seconds):
+        """Until there is a message; queue.Empty where none comes."""
+        poll = select.poll()
+        poll.register(self.exit, select.POLLIN)
+        if not poll.poll(None if seconds is None else 1000 * seconds):
+            raise queue.Empty
+
+    def first(self) -> tuple[int, int, bool]:
+        """(worker, task, whether it was lost) of the message that is taken next, if there is one.
+
+        queue.Empty where all that could put one have ended.
+        """
+        about = self.exit.recv(ABOUT.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        if not about:
             time.sleep(GONE)
             raise queue.Empty
-        return _opened(files[0]) if files else pickle.loads(packed)
+        return ABOUT.unpack(about)
 
-    def _limit(self, timeout):
-        # By the kernel: of many that wait, it wakes one.
-        whole, part = divmod(timeout or 0, 1)
-        limit = struct.pack("@ll", int(whole), int(part * 1e6))
-        self.exit.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self.limit = timeout
+    def _taken(self):
+        size = ABOUT.size + INLINE
+        message, files, _, _ = socket.recv_fds(self.exit, size, 1, socket.MSG_CMSG_CLOEXEC)
+        if not message:
+            time.sleep(GONE)
+            raise queue.Empty
+        about = ABOUT.unpack_from(message)
+        if files:
+            return about, _opened(files[0])
+        return about, pickle.loads(memoryview(message)[ABOUT.size :])
 
     def qsize(self) -> int:
         raise NotImplementedError  # as multiprocessing does where it is not known
@@ -173,21 +218,64 @@ class Count:
 
 
 class InHand:
-    """The task that each worker has: {number of the worker: {"task_id": number}}."""
+    """The task that each worker has: {number of the worker: {"task_id": number}}.
+
+    tasks: the queue that they come from.
+    """
 
     def __init__(self, numbers: Shared | None = None):
+        self.is_ours = numbers is None
         self.numbers = numbers or Shared(MOST_WORKERS)
+        self.tasks = None
+        self.lost = threading.local()  # what this thread has taken from a worker that died
 
     def __reduce__(self):
         return type(self), (self.numbers,)
 
+    # --- in a worker ------------------------------------------------------------------------------
+    def claim(self, task: int) -> None:
+        """This worker takes that task from the queue now."""
+        self.numbers[_this_worker()] = 2 * task + CLAIMED
+
+    def have(self, task: int) -> None:
+        """This worker has that task."""
+        self.numbers[_this_worker()] = 2 * task + HAD
+
     def __setitem__(self, worker: int, task: dict) -> None:
-        self.numbers[worker] = task["task_id"] + 1
+        self.numbers[worker] = 2 * task["task_id"] + HAD
 
     def pop(self, worker: int) -> dict:
         """What the worker had, and has no more; KeyError where it had nothing."""
-        task = self.numbers[worker]
-        if task == 0:
+        value = self.numbers[worker]
+        task, rest = divmod(value - HAD, 2)
+        if value == 0 or (rest and self._is_still_there(task)):
+            self.numbers[worker] = 0
             raise KeyError(worker)
         self.numbers[worker] = 0
-        return {"task_id": task - 1}
+        if self.is_ours:
+            self.lost.task = (worker, task)
+        return {"task_id": task}
+
+    # --- in the manager ---------------------------------------------------------------------------
+    def _is_still_there(self, task):
+        """Whether a worker that died while it claimed a task has left it in the queue."""
+        with self.tasks.turn.locked():
+            try:
+                return self.tasks.first()[1] == task
+            except BlockingIOError:
+                return False
+
+    def about(self) -> tuple[int, int, bool]:
+        """(worker, its task, whether it was lost) that a message is about which is put now."""
+        if self.is_ours:
+            worker, task = getattr(self.lost, "task", (NOBODY, 0))
+            self.lost.task = (NOBODY, 0)
+            return worker, task, worker != NOBODY
+        worker = _this_worker()
+        if worker == NOBODY:
+            return NOBODY, 0, False
+        return worker, (self.numbers[worker] - HAD) // 2, False
+
+
+def _this_worker():
+    return int(os.environ.get("PARSL_WORKER_RANK", NOBODY))

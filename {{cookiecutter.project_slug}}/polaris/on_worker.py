@@ -11,6 +11,7 @@ import contextlib
 import os
 import pickle
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from parsl.executors.errors import InvalidResourceSpecification
 
 from . import machine, sending
 from .errors import FailedOnWorker, Unusable
+from .imported import SPAWNED
 from .printed import prints
 from .sending import Function as packed_function  # noqa: F401  for the function of run_group
 from .time_limit import Limited  # noqa: F401
@@ -91,14 +93,16 @@ def timed(buffer: bytes, folder: str) -> tuple[tuple, dict]:
         "ended": round(began + took, 3),
         "seconds": round(took, 3),
     }
+    if SPAWNED in os.environ:
+        ran["spawned"] = os.environ[SPAWNED]
     return told, ran
 
 
 def _run(buffer):
     function, args, kwargs = sending.reader().task(buffer)
-    if isinstance(function, Limited) or function is run_group:
-        # The result before this one leaves by a thread of Parsl's. Code that lets no other thread
-        # run, and is ended with its worker at its limit, would take it along.
+    if sys.platform != "linux" and (isinstance(function, Limited) or function is run_group):
+        # The result before this one leaves by a thread, but for mailbox.py. Code that lets no other
+        # thread run, and is ended with its worker at its limit, would take it along.
         time.sleep(LEAVING)
     return function(*args, **kwargs)
 

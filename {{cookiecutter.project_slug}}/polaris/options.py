@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import facts
+from . import facts, imported
 from .rules import Case, OneOf, Problem, Problems, Within
 
 SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -274,6 +274,36 @@ def conda_version_is_there(case: Case) -> Problems:
         of_then = f"is none of the conda modules of October 2026 ({listed})"
         wrong = f"{of_then}; see: module avail conda"
     yield Problem("conda_version", version, wrong, "default", fatal=not dated)
+
+
+def packages_are_there(case: Case) -> Problems:
+    given = case.settings.preload
+    if given is None:
+        return
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        yield Problem("preload", given, "is no list of packages", '["numpy"]')
+        return
+    for name in given:
+        wrong = _wrong_with_package(name, case.settings.project_dir)
+        if wrong is not None:
+            left = [other for other in given if other != name]
+            yield Problem("preload", given, f"has {name!r}: {wrong}", f"{left}")
+
+
+def _wrong_with_package(name, project):
+    """Why a package is not one that is imported once for all workers of a node, or None."""
+    first = name.partition(".")[0]
+    if not all(part.isidentifier() for part in name.split(".")):
+        return "that is no name of a package"
+    why = imported.has_own_start(name)
+    if why is not None:
+        return f"{why}, so each worker imports it"
+    if project and (Path(project, f"{first}.py").exists() or Path(project, first).is_dir()):
+        return "it is of this project: each worker imports that itself, once what it uses is there"
+    is_of_tasks = importlib.util.find_spec("parsl") is not None  # this Python
+    if is_of_tasks and importlib.util.find_spec(first) is None:
+        return "there is no such package in this environment"
+    return None
 
 
 local_environment_is_a_flag = OneOf(

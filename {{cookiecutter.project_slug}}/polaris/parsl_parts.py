@@ -138,12 +138,14 @@ def _place_of_loss(error):
 class Recording:
     """What makes an executor of Parsl's learn where and how long tasks run, whatever the app.
 
-    longest: seconds, of a task so far. stranded: blocks that have lost too many nodes for any task.
+    longest: seconds, of a task so far. spawned: why workers were started one by one, "" where they
+    were not. stranded: blocks that have lost too many nodes for any task.
     """
 
     def __init__(self, *given, **settings):
         super().__init__(*given, **settings)
         self.longest = 0.0
+        self.spawned = ""
         self.stranded = set()
         self.seen_files = set()  # of workers that died
         self.looking = threading.Lock()
@@ -183,6 +185,7 @@ class Recording:
         try:
             if error is None:
                 told, outer.ran = on_worker.reply_in(inner.result())
+                self.spawned = outer.ran.pop("spawned", self.spawned)
                 self.longest = max(self.longest, outer.ran["seconds"])
                 result, error = on_worker.opened(told)
             elif isinstance(error, WorkerLost):

@@ -52,6 +52,7 @@ class Settings(NamedTuple):
     own_environment: Text = None  # its folder
     own_kind: Text = None  # "venv", "uv", "conda" or "pixi"
     own_place: Text = None  # where it is set: file, line and value
+    preload: list | tuple | None = None  # packages
     local_environment: Flag = None
     log_level: Text = None
     monitoring: Flag = None

@@ -196,8 +196,18 @@ class Running:
                 if about != self.told.get((block.label, name)):
                     self.folder.log("block", executor=block.label, block=name, **about)
                 self.told[block.label, name] = about
+        around += self.slow_starts()
         around += [self.losses()] if self.policy.lost else []
         self.around = around + self.walltime.lines()
+
+    def slow_starts(self) -> list[str]:
+        """In words, why the workers of a node were started one by one, and not at once."""
+        reasons = {}
+        for executor in self.kernel.executors.values():
+            why = getattr(executor, "spawned", "")
+            if why:
+                reasons[f"workers start one by one: {why}"] = True
+        return list(reasons)
 
     def losses(self) -> str | None:
         """In words, how many tries were lost with a worker, node or block."""

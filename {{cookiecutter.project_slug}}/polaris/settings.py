@@ -33,6 +33,7 @@ OPTIONS = (  # of config.py, that are checked
     "rows_per_task",
     "retries",
     "margin",
+    "preload",
     "local_environment",
     "log_level",
     "monitoring",

@@ -17,11 +17,10 @@ import runpy
 import sys
 from multiprocessing import forkserver
 
-from .imported import tell
+from .imported import SPAWNED, tell
 from .mailbox import Count, InHand, Queue
 
 POOL = "parsl.executors.high_throughput.process_worker_pool"
-SPAWNED = "POLARIS_SPAWNED"  # why workers were not forked; a task's record takes it along
 
 
 class Context:
@@ -31,6 +30,7 @@ class Context:
         self.spawn = multiprocessing.get_context("spawn")
         self.fork = multiprocessing.get_context("forkserver")
         self.chosen = None
+        self.in_hand = InHand()
 
     def __getattr__(self, name):
         return getattr(self.spawn, name)
@@ -50,7 +50,7 @@ class Context:
 
     def _why_not(self):
         """As the process that would be forked says it, once it has imported all."""
-        said = Queue()
+        said = self.Queue()
         asked = self.fork.Process(target=tell, args=(said,))
         try:
             asked.start()
@@ -68,13 +68,13 @@ class Context:
         return self  # no further process: what it makes is shared as it is
 
     def Queue(self):  # noqa: N802
-        return Queue()
+        return Queue(self.in_hand)
 
     def Value(self, kind, value):  # noqa: N802
         return Count(value)
 
     def dict(self):
-        return InHand()
+        return self.in_hand
 
 
 def main(packages: str, arguments: list[str]) -> None:
