@@ -84,9 +84,11 @@ def one(way, project, module, workers, given, limit=LIMIT):
         if problem:
             return {}, problem
     with tempfile.TemporaryDirectory() as scratch:
-        folder = project if way.project else Path(scratch, "project")
-        folder.mkdir(exist_ok=True)
-        if not way.project:
+        if way.project:
+            folder = with_environment(project, venv) if way.venv else project
+        else:
+            folder = Path(scratch, "project")
+            folder.mkdir()
             (folder / "activate.sh").write_text(ACTIVATE.format(venv=venv, folder=folder))
         for left in ("page-runinfo", "runinfo", "results", "__pycache__"):
             shutil.rmtree(folder / left, ignore_errors=True)
@@ -107,6 +109,18 @@ def one(way, project, module, workers, given, limit=LIMIT):
     if status is None:
         return {}, f"took longer than {limit} s: {printed[-800:]}"
     return {}, f"status {status}: {printed[-1500:]}"
+
+
+def with_environment(project, venv):
+    """A copy of the project whose `own_environment` is that folder."""
+    folder = venvs.HOME / f"{venv.name}-project"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".venv", "results", "runinfo"))
+    activate = (project / "activate.sh").read_text()
+    named = activate.replace('own_environment=""', f'own_environment="{venv}"')
+    assert named != activate
+    (folder / "activate.sh").write_text(named)
+    return folder
 
 
 def gpus_of(number, scratch):
