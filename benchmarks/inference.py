@@ -87,7 +87,7 @@ def measured(total, number):
     if EACH:
         figures["to the ideal"] = took / (LOAD + NUMBER * EACH / WORKERS)
     else:
-        figures["sentences a second, once loaded"] = NUMBER / after
+        figures["sentences a second, from the first batch"] = NUMBER / after
     figures |= {"loads": len(loads), "s a load": sum(loads) / len(loads), "check": float(total)}
     told(**figures)
 

@@ -19,8 +19,8 @@ def measured(stamps):
     if len(stamps) != TASKS:
         sys.exit(f"{len(stamps)} results, not {TASKS}")
     told(**{
-        f"{TASKS:,}, with the start": TASKS / whole,
-        f"{TASKS:,}, without": TASKS / (max(stamps) - min(stamps)),
+        "a second, with the start": TASKS / whole,
+        "a second, without": TASKS / (max(stamps) - min(stamps)),
         "first task ran after, s": min(stamps) - begun_at,
     })
 """
@@ -65,6 +65,7 @@ with parsl.load(config):
     measured([future.result() for future in [app(i) for i in range(TASKS)]])
 os._exit(0)
 """
+# Without its start: from the first task to the last, by the workers' clocks.
 WAYS = {
     "ensemble_launcher": Way(TOLD + LAUNCHER, venv="launcher", project=False),
     "ours, calls": Way(TOLD + CALLS),

@@ -18,7 +18,12 @@ from pbs.server import PBS
 
 LIMIT = 300  # seconds for a child
 # A thread for each worker's model, whoever runs it; no look at the network.
-ALIKE = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "RAY_DEDUP_LOGS": "0"}
+ALIKE = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "RAY_DEDUP_LOGS": "0",
+}
 HEAD = """
 import json, os, sys, time
 begun = time.perf_counter()
@@ -30,19 +35,16 @@ def told(**figures):
 
 """
 # The page's configuration as `config`, of so many workers; its affinity list has an entry for each.
-PAGE_HERE = (
-    """
+PAGE_HERE = """
 def run(made, folder):
     global config
     config = made
 
-"""
-    + PAGE.replace("available_accelerators=4", "available_accelerators=WORKERS")
-    .replace("max_workers_per_node=4", "max_workers_per_node=WORKERS")
-    .replace(
-        '"list:24-31,56-63:16-23,48-55:8-15,40-47:0-7,32-39"',
-        '":".join("list:24-31,56-63:16-23,48-55:8-15,40-47:0-7,32-39".split(":")[:WORKERS + 1])',
-    )
+""" + PAGE.replace("available_accelerators=4", "available_accelerators=WORKERS").replace(
+    "max_workers_per_node=4", "max_workers_per_node=WORKERS"
+).replace(
+    '"list:24-31,56-63:16-23,48-55:8-15,40-47:0-7,32-39"',
+    '":".join("list:24-31,56-63:16-23,48-55:8-15,40-47:0-7,32-39".split(":")[:WORKERS + 1])',
 )
 OUR_CONFIG = """
 from config import fresh_config
