@@ -277,7 +277,7 @@ def sweep(project, rows=None, nodes=None):
         (project / "config.py").write_text(config)
     else:
         done = said(["bash", "-c", command + "local"], project)
-    return time.perf_counter() - start, int(done.split("MAXRSS ")[1])
+    return time.perf_counter() - start, int(done.split("MAXRSS ")[1].split()[0])
 
 
 def said(command, folder, env=None):
@@ -306,7 +306,7 @@ def tail(project, longest_first):
     read = "from pathlib import Path; from polaris import runs, spent; "
     read += "print(list(runs.read(Path('results')).values())[-1].shares[spent.TAIL])"
     share = said([project / ".venv" / "plain" / "bin" / "python", "-c", read], project)
-    return float(share), took
+    return float(share.split()[-1]), took
 
 
 def generation(project, rounds):
