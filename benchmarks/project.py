@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import child
+
 ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 590  # seconds for a child
 
 
 def ready(*packages, folder=".bench"):
@@ -37,8 +40,6 @@ def measured(project, script, pbs, *words):
     """
     (project / "bench_script.py").write_text(script)
     command = f"source activate.sh && exec python bench_script.py {' '.join(map(str, words))}"
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=project, env=pbs.env(), capture_output=True, text=True, timeout=590
-    )
-    _, found, rest = done.stdout.partition("MEASURED")
-    return (json.loads(rest.split("\n")[0]) if found else None), (done.stdout + done.stderr)[-1500:]
+    printed, _ = child.run(["bash", "-c", command], project, pbs.env(), LIMIT)
+    _, found, rest = printed.partition("MEASURED")
+    return (json.loads(rest.split("\n")[0]) if found else None), printed[-1500:]
