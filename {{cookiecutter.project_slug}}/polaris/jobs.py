@@ -67,7 +67,8 @@ class Job:
         self.source_words = "calls of run.submit"
         self.over = True  # whether every row has ended
         self.all_outputs = True  # whether all that a task returns is to be kept
-        self.rows = False  # whether it has rows, of which --only may choose
+        self.path = None  # the file, or pattern, that rows are of
+        self.plan = None  # Plan, of a map
         self.by_cost = False  # whether the longest rows go first
         self.noted = False  # whether the run's log knows of the table
 
@@ -97,6 +98,8 @@ class Job:
         unknown = [] if wrong else self.table.unknown_names(result)
         if unknown and self.all_outputs:
             anew = f"python run.py --again {self.work.name} begins the table anew"
+            if self.plan is not None and self.plan.others:  # which --again leaves there
+                anew = "move the file away, which has results of other rows, too"
             mend = f"leave it out, name what is kept by outputs=(...), or {anew}"
             has = f"its result has {', '.join(unknown)}"
             wrong = f"{has}, which {self.table.shown} has no column for: {mend}"
@@ -142,12 +145,13 @@ class Job:
 
     def place(self, item: Item) -> str:
         """Where a row comes from, in words."""
-        return f"line {item.number} of the input"
+        return f"row {item.number}"
 
     def write_failure(self, item: Item, reason: str, error: BaseException | None) -> None:
         """Write down that a row has no result, and why."""
         text = trace_of(error) if error is not None else f"{reason}\n"
-        self.table.add_failure(item.row, item.key, item.number, reason, text)
+        where = ("", item.number) if self.plan is None else self.plan.source.where(item.number)
+        self.table.add_failure(item.row, item.key, where, reason, text)
         said = f"{self.place(item)}: {printable(reason)}"
         self.session.tally.last_failure = self.count.last_failure = said
         self.count.failed += 1
@@ -179,6 +183,7 @@ class Job:
             table=self.table.name,
             app=self.work.name,
             source=self.source_words,
+            path=self.path,
             total=self.count.known,
             done=self.count.before,
             grouped=self.work.may_be_grouped,
