@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from . import values
 from .errors import Refused, printable
+from .keys import key_of
 
 FEW = 8  # values of a column that are named where none of them was meant
 
@@ -145,10 +146,11 @@ class Part:
         self.chosen = 0
         self.left_out = 0
         self.cut_off = False
+        self.keys = set()  # of those chosen, where their number counts
         self.seen = {name: {} for name in self.wanted}  # some of the values, as an ordered set
 
     def __call__(self, row: dict) -> bool:
-        if not self.is_full and matches(row, self.wanted):
+        if self._means(row):
             self.chosen += 1
             return True
         self.left_out += 1
@@ -156,6 +158,16 @@ class Part:
             if len(found) <= FEW:
                 found[printable(str(row[name]))[:60]] = None
         return False
+
+    def _means(self, row):
+        if not matches(row, self.wanted):
+            return False
+        if self.most is None:
+            return True
+        key = key_of(row)
+        if not self.is_full:
+            self.keys.add(key)
+        return key in self.keys  # one that stands there twice goes with the first
 
     def picked(self, rows: Iterator[tuple[int, dict]]) -> Iterator[tuple[int, dict]]:
         """Those of (number, row) that it chooses, where rows can be read but once.
@@ -174,7 +186,7 @@ class Part:
     @property
     def is_full(self) -> bool:
         """Whether no further row is chosen, whatever its values."""
-        return self.most is not None and self.chosen >= self.most
+        return self.most is not None and len(self.keys) >= self.most
 
     @property
     def is_a_part(self) -> bool:
@@ -199,5 +211,5 @@ class Part:
         """That a column chooses nothing here, in words; "" where each does."""
         if not self.lacking:
             return ""
-        said = f"they have no column {' nor '.join(self.lacking)} for {self.text} to choose by"
+        said = f"they have no column {' or '.join(self.lacking)} for {self.text} to choose by"
         return said if self.wanted or self.most else f"{said}, and run whole"

@@ -119,16 +119,16 @@ def say_the_sum(session) -> None:
     """How much is done, and where it lies."""
     took = facts.in_words(time.monotonic() - session.tally.start)
     stopped = session.problem is not None or (session.stopping is not None and unfinished(session))
-    part = ", of a part of the rows" if session.choice and session.choice.of_a_part() else ""
     for job in session.jobs.values():
         count = job.count
         if not stopped and count.known:
+            part = ", of a part of the rows" if job.is_a_part else ""
             done = f"{count.done} of {count.known} tasks done{part}, in {took}"
             print(f"{done}: {job.table.shown}")
     if not stopped and not session.jobs and session.tally.done:
         before = sum(count.before for count in session.tally.counts())
         earlier = f", {before} of them by earlier runs" if before else ""
-        print(f"{session.tally.done} of {session.tally.total} tasks done{earlier}{part}, in {took}")
+        print(f"{session.tally.done} of {session.tally.total} tasks done{earlier}, in {took}")
     if session.tally.ended:
         named = f" --session {session.name}" if session.name else ""
         print(f"where the time went: python -m polaris.report{named}", flush=True)

@@ -78,6 +78,12 @@ class Job:
         self.session.jobs[name] = self
         self.session.tally.tables[name] = self.count
 
+    @property
+    def is_a_part(self) -> bool:
+        """Whether `--only` chose some of its rows, and left others out."""
+        part = self.plan and self.plan.wanted
+        return part is not None and part.is_a_part
+
     def ends(self, over: bool) -> None:
         """Note whether every row has ended."""
         self.over = over

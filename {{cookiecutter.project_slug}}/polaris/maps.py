@@ -71,8 +71,10 @@ class Map(Job):
         self.results = Results(self)
 
     def place(self, item: Item) -> str:
-        named = "" if self.table.name == USUAL else f" ({self.table.name})"
-        return f"{self.source.place(item.number)}{named}"
+        place, name = self.source.place(item.number), self.table.name
+        if name == USUAL:
+            return place
+        return f"{place} ({name})" if self.path else f"{place} of {name}"
 
     # --- before the first task --------------------------------------------------------------------
     def begin(self) -> None:
