@@ -67,7 +67,6 @@ class Job:
         self.source_words = "calls of run.submit"
         self.over = True  # whether every row has ended
         self.all_outputs = True  # whether all that a task returns is to be kept
-        self.path = None  # the file, or pattern, that rows are of
         self.plan = None  # Plan, of a map
         self.by_cost = False  # whether the longest rows go first
         self.noted = False  # whether the run's log knows of the table
@@ -77,6 +76,12 @@ class Job:
         name = self.table.name
         self.session.jobs[name] = self
         self.session.tally.tables[name] = self.count
+
+    @property
+    def path(self) -> str | None:
+        """The file, or pattern, that its rows are of; None: the program gives them."""
+        path = getattr(self.plan.source, "path", None) if self.plan else None
+        return None if path is None else str(path)
 
     @property
     def is_a_part(self) -> bool:

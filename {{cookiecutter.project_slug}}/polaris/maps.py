@@ -66,7 +66,6 @@ class Map(Job):
         self.all_outputs = outputs is None
         self.source_words = self.source.words
         self.by_cost = self.source.by_cost
-        self.path = getattr(self.source, "path", None)
         self.feeder = threading.Thread(target=self._feed, name=f"rows of {table}", daemon=True)
         self.results = Results(self)
 
