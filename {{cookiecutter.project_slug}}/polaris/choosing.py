@@ -55,8 +55,8 @@ def pairs_of(option: str, given: list[str]) -> dict[str, list[str]]:
             name, sign, value = part.partition("=")
             if not sign or not name.strip():
                 allowed = f"{what}, or column=value,..."
-                if "=" in text and part.strip():
-                    first = text.partition("=")[0]
+                first = text.partition("=")[0].strip()
+                if first and part.strip() and first != part:
                     allowed += (
                         f"; of several values each has its column: {first}=...,{first}={part}"
                     )
@@ -155,7 +155,7 @@ class Part:
             return True
         self.left_out += 1
         for name, found in self.seen.items():
-            if len(found) <= FEW:
+            if len(found) <= FEW and not self.chosen:
                 found[printable(str(row[name]))[:60]] = None
         return False
 

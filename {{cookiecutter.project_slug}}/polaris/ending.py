@@ -173,6 +173,7 @@ def note(session) -> None:
             apps=apps,
             tables=tables,
             uncached=uncached,
+            only=session.choice.text if session.choice and session.choice.of_a_part() else None,
         )
     if session.mode == "blocks":
         note_ends(session.folder.runs_file)

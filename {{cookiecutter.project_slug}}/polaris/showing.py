@@ -85,10 +85,12 @@ def _status_of_results(folder, inputs):
         if rows.name != USUAL or not inputs:
             done, failed = lines_in(rows.path), lines_in(rows.failures_path)
             print(f"{rows.shown}: {done} done" + f", {failed} failed" * (failed > 0))
-    counts = folder.last_run().get("apps") or {}
+    last = folder.last_run()
+    counts = last.get("apps") or {}
     calls = [f"{app} {count['done']} of {count['known']}" for app, count in counts.items()]
     if calls:
-        print(f"calls in the last run: {', '.join(calls)}")
+        part = f", of a part of the rows, {last['only']}" if last.get("only") else ""
+        print(f"calls in the last run{part}: {', '.join(calls)}")
 
 
 def lines_in(path: Path) -> int:
