@@ -70,6 +70,11 @@ class Of:
         elif not self.found and not self._may_have_cached_calls():
             there = f"; there are some of {', '.join(sorted(apps))}" if apps else ""
             none = "there are no results of an app of that name here"
+            if self.session.choice is not None and self.session.has_cached():
+                none = (
+                    "of calls with cache=True --only chooses none: give --again alone; of others "
+                )
+                none += "there are no results of that name here"
             raise Refused(f"--again {self.text}: {none}{there}")
 
     def _may_have_cached_calls(self):
