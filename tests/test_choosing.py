@@ -188,6 +188,15 @@ def test_a_failure_names_its_file_and_line_there_and_on_the_screen(project):
     assert "the last one: inputs/b.txt line 2 (text): ValueError: bad luck" in said
     (failure,) = results(project, "text-failures.csv")
     assert (failure["file"], failure["line"]) == ("inputs/b.txt", "2")
+    # tasks.csv counts over all files, and the report finds the trace of a failure by that.
+    assert [row["line"] for row in results(project, "tasks.csv") if row["status"] == "failed"][-1] == failure[
+        "row"
+    ]
+    shown = user(project, "python -m polaris.report").stdout
+    assert (
+        "opens in any browser" in shown
+        and failure["trace"] in (project / "results" / "report.html").read_text()
+    )
 
 
 def test_a_file_of_a_batch_that_is_gone_is_named_with_all_its_rows_and_made_anew(project):

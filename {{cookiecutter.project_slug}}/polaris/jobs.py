@@ -161,8 +161,9 @@ class Job:
     def write_failure(self, item: Item, reason: str, error: BaseException | None) -> None:
         """Write down that a row has no result, and why."""
         text = trace_of(error) if error is not None else f"{reason}\n"
-        where = ("", item.number) if self.plan is None else self.plan.source.where(item.number)
-        self.table.add_failure(item.row, item.key, where, reason, text)
+        number = item.number
+        file, line = ("", number) if self.plan is None else self.plan.source.where(number)
+        self.table.add_failure(item.row, item.key, (file, line, number), reason, text)
         said = f"{self.place(item)}: {printable(reason)}"
         self.session.tally.last_failure = self.count.last_failure = said
         self.count.failed += 1

@@ -16,7 +16,8 @@ from .machine import PROJECT, shown
 PLACE = ("host", "gpu", "cores", "seconds")  # columns that say where a task ran, and how long
 # Behind the inputs and outputs; see values.py for the last.
 OURS = (*PLACE, "status", "code", "kinds")
-REASON = ("file", "line", "reason", "trace")  # columns of failures behind the inputs
+# Columns of failures behind the inputs; row: what tasks.csv has as its line, over all files.
+REASON = ("file", "line", "row", "reason", "trace")
 BARE = "="  # before the kind of a result that is no dict
 RESULT = "result"  # the column of such a result
 IN_FILES = ("npy", "npy-scalar", "json-file")  # kinds whose cell is the path of a file
@@ -260,8 +261,8 @@ class ResultTable:
         self.failures = self.folder.write(self.failures_path, "w", header)
 
     def add_failure(self, row: dict, key: int, where: tuple, reason: str, text: str) -> None:
-        """Write a row that failed. where: file and line that it is of. text: its trace, kept in a
-        file of its own.
+        """Write a row that failed. where: its file, its line there, its number in the source. text:
+        its trace, kept in a file of its own.
         """
         table = "" if self.name == USUAL else f"{self.name}-"
         trace = self.folder.trace(f"{table}{key:016x}", text)
