@@ -11,7 +11,7 @@ from conftest import QUESTIONS, ROOT, run, tool, user_env
 BOTH = """
     .gitattributes .gitignore README.md activate.sh analysis.py apps.py chain.sh config.py driver.pbs inputs/sweep.csv pyproject.toml
     requirements-laptop.txt requirements.txt run.py setup_env.sh tests/conftest.py tests/test_project.py tests/test_settings.py
-    polaris/__init__.py polaris/advice.py polaris/arguments.py polaris/batch_files.py polaris/batches.py polaris/blocks.py polaris/by_value.py
+    polaris/__init__.py polaris/advice.py polaris/anew.py polaris/arguments.py polaris/batch_files.py polaris/batches.py polaris/blocks.py polaris/by_value.py
     polaris/causes.py polaris/checking.py polaris/checkpoint.py polaris/checks.py polaris/choosing.py
     polaris/cli.py polaris/code.py polaris/driver.py polaris/ending.py polaris/environment.py polaris/fork_server.py
     polaris/errors.py polaris/facts.py polaris/folder.py polaris/gpu_affinity.sh polaris/groups.py

@@ -423,6 +423,6 @@ def test_the_results_of_a_batch_are_one_file_whole_or_not_there(project):
     gone = results(project)[0]["file"]
     (project / gone).unlink()
     second = user(project, LOCAL)
-    assert second.returncode == 2 and f"the file {gone} is gone: delete that line" in second.stdout, (
+    assert second.returncode == 2 and f"the file {gone} is gone, with results of " in second.stdout, (
         second.stdout
     )

@@ -334,6 +334,27 @@ def test_blocks_of_several_kinds_where_the_queue_allows_it(polaris, pbs, queue, 
     assert pbs.submissions == []
 
 
+def test_in_blocks_kinds_need_no_nodes_of_their_own_and_the_job_of_driver_pbs_is_said_to(polaris, pbs):
+    project = polaris(queue="preemptable", nodes="2")
+    edit(project, "config.py", 'kinds = ["gpu"]', 'kinds = ["gpu", "node"]')
+    shown = user(project, "python run.py --dry-run --mode blocks", pbs)
+    assert shown.returncode == 0 and shown.stdout.count("select=2") == 2, shown.stdout
+    checked = user(project, "python run.py --check --mode blocks", pbs)
+    lines = [line for line in checked.stdout.splitlines() if line.startswith("WRONG")]
+    assert checked.returncode == 2 and len(lines) == 1, checked.stdout
+    assert lines[0].startswith("WRONG:  driver.pbs: nodes_of_kind {}: leaves 'node' without nodes of its own")
+
+
+def test_an_app_whose_kinds_are_no_list_is_refused_in_one_line(project):
+    edit(project, "apps.py", "@python_app\ndef ising", '@python_app(executors="cpu")\ndef ising')
+    refused = user(project, "python run.py --mode local")
+    (line,) = refused.stdout.splitlines()
+    assert refused.returncode == 2 and f"{project}/apps.py line " in line
+    assert line.endswith("executors='cpu': is no list of kinds of workers, each in quotes: "
+                         'write executors=["cpu"]')  # fmt: skip
+    assert not (project / "results").exists()
+
+
 def test_what_no_kind_has_room_for_is_said_before_the_queue_and_in_the_job(polaris, pbs):
     project = polaris(queue="debug", nodes="2")
     edit(project, "config.py", 'kinds = ["gpu"]', 'kinds = ["gpu", "node"]')

@@ -118,7 +118,7 @@ def test_the_terminal_shows_tasks_workers_blocks_and_the_last_failure(seen):
         view
     )
     assert "4 tries lost with a worker, node or block, and made again" in view
-    assert "last failure: line 62 of the input: ValueError: temperature=-1.0" in view
+    assert "last failure: inputs/sweep.csv line 62: ValueError: temperature=-1.0" in view
     assert len(asked) <= 2, "PBS is asked once a minute at most, and once at the end"
     assert re.search(r"mode blocks, process \d+ on .*, since", status)
     assert re.search(r"done \d+, failed \d, left \d+ of 321", status) and "workers 12 of 12" in status

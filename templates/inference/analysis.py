@@ -7,6 +7,7 @@ of two sizes cross at T_c, whatever the model takes for the border between the p
 import numpy
 
 EXACT = 2.269185  # 2 / log(1 + sqrt(2)), Onsager 1944
+FEWEST = 4  # temperatures that tell where a parabola crosses
 FINITE = 0.02  # that lattices of 8 sites a side may shift the crossing
 
 
@@ -25,12 +26,17 @@ def curves(results) -> dict:
     return made
 
 
-def critical_temperature(found: dict) -> tuple[float, float]:
+def critical_temperature(found: dict) -> tuple[float, float] | None:
     """(T_c, its error, 95 %): where the curves of the smallest and the largest size cross.
 
-    Their difference is fitted by a parabola; ValueError where it has no zero.
+    Their difference is fitted by a parabola; ValueError where it has no zero. None: too few
+    temperatures that both sizes have, as where only some rows have run.
     """
-    small, large = (numpy.array(found[size]) for size in (min(found), max(found)))
+    sizes = (min(found), max(found))
+    common = set.intersection(*({point[0] for point in found[size]} for size in sizes))
+    if sizes[0] == sizes[1] or len(common) < FEWEST:
+        return None
+    small, large = (numpy.array([p for p in found[size] if p[0] in common]) for size in sizes)
     temperature, gap = small[:, 0], large[:, 1] - small[:, 1]
     error = numpy.hypot(large[:, 2], small[:, 2])
     middle = temperature.mean()
@@ -48,7 +54,9 @@ def critical_temperature(found: dict) -> tuple[float, float]:
     return critical, float(numpy.hypot(scatter, FINITE))
 
 
-def in_words(found: tuple[float, float]) -> str:
+def in_words(found: tuple[float, float] | None) -> str:
+    if found is None:
+        return f"no T_c yet: it takes two sizes, both at {FEWEST} temperatures or more"
     return f"T_c = {found[0]:.3f} +- {found[1]:.3f} (95 %; exact: {EXACT:.3f})"
 
 

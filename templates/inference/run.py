@@ -17,6 +17,8 @@ def main(run):
     curves = analysis.curves(results)
     found = analysis.critical_temperature(curves)
     print(analysis.in_words(found))
+    if found is None:
+        return None
     return analysis.picture(found, curves, "results/crossing.png")  # shown in the report
 
 

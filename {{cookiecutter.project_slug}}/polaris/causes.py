@@ -35,8 +35,8 @@ def traces_in(folder: Path) -> dict[tuple[str, str], str]:
         table = table.removesuffix("-") or USUAL
         for _, fields in tables.rows_of(path):
             if fields and len(fields) >= len(REASON):
-                line, _, trace = fields[-len(REASON) :]
-                traces[table, line] = trace
+                _, _, row, _, trace = fields[-len(REASON) :]
+                traces[table, row] = trace
     return traces
 
 

@@ -13,7 +13,7 @@ from . import mistakes
 
 sys.excepthook = mistakes.said_in_one_line  # of these imports too, where this Python has no Parsl
 
-from . import checking, choosing, machine, settings, showing  # noqa: E402
+from . import anew, checking, choosing, machine, settings, showing  # noqa: E402
 from .ending import DONE, REFUSED, TASKS_FAILED, leave_soon  # noqa: E402
 from .errors import Refused, Stop, Stopped  # noqa: E402
 from .jobs import trace_of  # noqa: E402
@@ -31,6 +31,7 @@ STATUS = (
 def parser(inputs: tuple) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="run.py",
+        allow_abbrev=False,  # what goes on is said without --again: machine.again()
         description="Run the program: each task that has no result yet.",
         epilog=STATUS,
     )
@@ -50,13 +51,19 @@ def parser(inputs: tuple) -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--again",
+        action="append",
         metavar="WHAT",
-        help="compute anew: the results of an app, by its name, or rows, by column=value,...",
+        help="compute anew: the results of an app, by its name, or of rows, by column=value,... of "
+        "the table of results; of the rows that this run has. May be given several times",
     )
     made.add_argument(
         "--only",
+        action="append",
         metavar="ROWS",
-        help="run some rows first: so many of them, or those with column=value,...",
+        help="run some rows first: so many of each map, or those with column=value,...; given "
+        "several times, conditions on different columns hold together, of one column any of its "
+        "values is taken. Rows without the column run whole. What the program makes of the results "
+        "is then of a part",
     )
     # For chain.sh, before it submits so many.
     made.add_argument("--jobs", type=int, help=argparse.SUPPRESS)
@@ -102,8 +109,9 @@ def _take_file(inputs, given):
 
 def _do(program, inputs, args):
     config = importlib.import_module("config")
+    _refuse_beside_a_look(args)
     if args.status:
-        return showing.status(inputs)
+        return showing.status(inputs, args.inputs_file is not None)
     settings.refuse_incomplete(config)
     mode = machine.choose_mode(args.mode)
     if mode == "job":
@@ -116,18 +124,35 @@ def _do(program, inputs, args):
             print(line, file=sys.stderr)
         return status
     choice = choosing.choice(args.only, inputs)
+    for table in inputs:
+        table.only = choice
     session = Session("", mode, choice)
     session.open()
     return run(program, session, lambda: _prepare(session, inputs, args.again))
 
 
+def _refuse_beside_a_look(args):
+    """What shows something and runs nothing stands alone: else the rest would be passed over."""
+    looks = [f"--{name}" for name in ("status", "check", "dry-run") if _given(args, name)]
+    others = [f"--{name}" for name in ("only", "again") if _given(args, name)]
+    if looks and len(looks + others) > 1:
+        shows = f"{looks[0]} shows something and runs nothing"
+        raise Refused(f"{' '.join(looks + others)}: {shows}: give it alone")
+
+
+def _given(args, option):
+    return bool(getattr(args, option.replace("-", "_")))
+
+
 def _prepare(session, inputs, again):
     """What comes before the program's own start."""
     checking.refuse_wrong(inputs)
+    if session.choice is not None:
+        session.choice.refuse_none(inputs)
     if again:
         # What would be refused when Parsl starts is, before results are set aside.
         settings.parsl_config(session.config, session.mode, session.run_dir)
-        choosing.again(session, again)
+        anew.again(session, again, inputs)
 
 
 def run(program, session: Session, prepare: Callable[[], None]) -> int:
@@ -152,14 +177,21 @@ def run(program, session: Session, prepare: Callable[[], None]) -> int:
         said = in_words(error) + _trace_of(session, error)
         session.screen.show(lambda: print(said, file=sys.stderr, flush=True))
     elif isinstance(made, str | os.PathLike) and os.path.exists(made):
-        session.screen.say(f"picture: {os.path.relpath(made)}")
-        session.picture(made)
+        _show_picture(session, os.path.relpath(made))
     status = session.close(error)
     if said is not None:
         status = TASKS_FAILED if is_of_a_task(error) else REFUSED
     if session.at_once:
         leave_soon(status)
     return status
+
+
+def _show_picture(session, path):
+    if session.choice is not None and session.choice.of_a_part():
+        session.screen.say(f"picture, of a part and so not in the report: {path}")
+        return
+    session.screen.say(f"picture: {path}")
+    session.picture(path)
 
 
 def call_program(program, session: Session) -> object:

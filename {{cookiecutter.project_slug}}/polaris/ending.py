@@ -42,11 +42,10 @@ def say(session, warning: str | None) -> int:
             print(line, flush=True)
     if status == DONE:
         status = say_failures(session)
-        if session.choice is not None and not any(job.rows for job in session.jobs.values()):
-            print("--only chooses rows of run.map, and this program has none: all of it ran")
     if warning:
         print(warning, file=sys.stderr)
     say_the_sum(session)
+    say_the_part(session)
     note(session)
     return status
 
@@ -125,7 +124,8 @@ def say_the_sum(session) -> None:
     for job in session.jobs.values():
         count = job.count
         if not stopped and count.known:
-            done = f"{count.done} of {count.known} tasks done, in {took}"
+            part = ", of a part of the rows" if job.is_a_part else ""
+            done = f"{count.done} of {count.known} tasks done{part}, in {took}"
             print(f"{done}: {job.table.shown}")
     if not stopped and not session.jobs and session.tally.done:
         before = sum(count.before for count in session.tally.counts())
@@ -134,6 +134,20 @@ def say_the_sum(session) -> None:
     if session.tally.ended:
         named = f" --session {session.name}" if session.name else ""
         print(f"where the time went: python -m polaris.report{named}", flush=True)
+
+
+def say_the_part(session) -> None:
+    """That what the program made is of some rows alone, where `--only` chose them."""
+    choice = session.choice
+    if choice is None or session.problem is not None:
+        return
+    parts = choice.of_a_part()
+    if parts:
+        made = "what the program printed, drew and wrote is of these alone"
+        print(f"a part only, {choice.text}: {', '.join(parts)}; {made}", flush=True)
+    elif not choice.parts and session.stopping is None:
+        chooses = "rows of run.map and of the tables given to cli.main, read in main"
+        print(f"{choice.text} chose nothing: it chooses {chooses}; all of the program ran")
 
 
 def note(session) -> None:
@@ -161,6 +175,7 @@ def note(session) -> None:
             apps=apps,
             tables=tables,
             uncached=uncached,
+            only=session.choice.text if session.choice and session.choice.of_a_part() else None,
         )
     if session.mode == "blocks":
         note_ends(session.folder.runs_file)

@@ -108,15 +108,15 @@ class Folder:
         maps = [event["table"] for event in self.events() if event["event"] == "map"]
         return name in maps or self.last_run() == {}
 
-    def tables(self) -> Iterator[tuple[ResultTable, str]]:
-        """Each table of results that runs noted, and the app whose it is."""
+    def tables(self) -> Iterator[tuple[ResultTable, dict]]:
+        """Each table of results that runs noted, and what the last of them noted of it."""
         noted = {event["table"]: event for event in self.events() if event["event"] == "map"}
         kinds = {kind.__name__: kind for kind in values.INPUT_KINDS}
         for name, event in noted.items():
             inputs = {column: kinds.get(kind) for column, kind in event["inputs"].items()}
             rows = ResultTable(self, name, inputs)
             if rows.problem() is None:
-                yield rows, event["app"]
+                yield rows, event
 
     def log(self, event: str, **about) -> None:
         """Note an event of this run in runs.jsonl, for the report: one JSON object a line."""

@@ -40,6 +40,18 @@ class Source:
     by_cost = False  # whether the longest rows go first
     repeats = False  # whether a row may stand there twice: it is computed once, both get its result
     left_out = ""  # what of it is no row, in words
+    only = None  # choosing.Choice, which rows a program gets that reads them itself; None: all
+
+    def __iter__(self) -> Iterator[dict]:
+        """The rows, for a program that makes something else of them than a map."""
+        part = self.only and self.only.of(self.words, self.for_app(self.columns))
+        for _, row in self.rows():
+            if part is None or part(row):
+                yield self.for_app(row)
+
+    def where(self, number: int) -> tuple[str, int | str]:
+        """(the file of a row, its line there); the line is "" where the file is the row."""
+        return "", number
 
     def unused(self) -> list[str]:
         """Names in the first line that no task is given."""
@@ -63,11 +75,6 @@ class Input(Source):
     @property
     def words(self) -> str:
         return self.path
-
-    def __iter__(self) -> Iterator[dict]:
-        """The rows, for a program that makes something else of them than a map."""
-        for _, row in self.rows():
-            yield self.for_app(row)
 
     def ordered(self, wanted: Callable[[dict], bool]) -> Iterator[tuple[int, dict]]:
         for number, row in self.rows():
@@ -93,10 +100,12 @@ class Files(Input):
         self.paths = None  # of the files, once they were asked for
 
     def place(self, number: int) -> str:
-        return f"{self.path}: {self.short_place(number)}"
+        return self.where(number)[0]
 
-    def short_place(self, number: int) -> str:
-        return f"file {number}"
+    short_place = place
+
+    def where(self, number: int) -> tuple[str, int | str]:
+        return self.taken[number - 1]["path"], ""
 
     def keep_a_copy(self, folder: Path) -> None:
         """Files that come, or change, from now on are for the next run."""
@@ -160,13 +169,14 @@ class Lines(Input):
 
     def short_place(self, number: int, named: bool = False) -> str:
         """`line 3`; with the name of the file where there are several."""
+        path, line = self.where(number)
+        name = f"{path} " if named or len(self.parts) > 1 else ""
+        return f"{name}line {line}"
+
+    def where(self, number: int) -> tuple[str, int | str]:
         firsts = [part.first for part in self.parts]
-        which = bisect_right(firsts, number - 1) - 1
-        if which < 0:
-            return f"line {number}"
-        part = self.parts[which]
-        name = f"{part.path} " if named or len(self.parts) > 1 else ""
-        return f"{name}line {number - part.first}"
+        part = self.parts[bisect_right(firsts, number - 1) - 1]
+        return part.path, number - part.first
 
     def keep_a_copy(self, folder: Path) -> None:
         """Read from a copy from now on: edits of the files are for the next run."""

@@ -67,7 +67,7 @@ class Job:
         self.source_words = "calls of run.submit"
         self.over = True  # whether every row has ended
         self.all_outputs = True  # whether all that a task returns is to be kept
-        self.rows = False  # whether it has rows, of which --only may choose
+        self.plan = None  # Plan, of a map
         self.by_cost = False  # whether the longest rows go first
         self.noted = False  # whether the run's log knows of the table
 
@@ -76,6 +76,18 @@ class Job:
         name = self.table.name
         self.session.jobs[name] = self
         self.session.tally.tables[name] = self.count
+
+    @property
+    def path(self) -> str | None:
+        """The file, or pattern, that its rows are of; None: the program gives them."""
+        path = getattr(self.plan.source, "path", None) if self.plan else None
+        return None if path is None else str(path)
+
+    @property
+    def is_a_part(self) -> bool:
+        """Whether `--only` chose some of its rows, and left others out."""
+        part = self.plan and self.plan.wanted
+        return part is not None and part.is_a_part
 
     def ends(self, over: bool) -> None:
         """Note whether every row has ended."""
@@ -97,6 +109,8 @@ class Job:
         unknown = [] if wrong else self.table.unknown_names(result)
         if unknown and self.all_outputs:
             anew = f"python run.py --again {self.work.name} begins the table anew"
+            if self.plan is not None and self.plan.others:  # which --again leaves there
+                anew = "move the file away, which has results of other rows, too"
             mend = f"leave it out, name what is kept by outputs=(...), or {anew}"
             has = f"its result has {', '.join(unknown)}"
             wrong = f"{has}, which {self.table.shown} has no column for: {mend}"
@@ -142,12 +156,14 @@ class Job:
 
     def place(self, item: Item) -> str:
         """Where a row comes from, in words."""
-        return f"line {item.number} of the input"
+        return f"row {item.number}"
 
     def write_failure(self, item: Item, reason: str, error: BaseException | None) -> None:
         """Write down that a row has no result, and why."""
         text = trace_of(error) if error is not None else f"{reason}\n"
-        self.table.add_failure(item.row, item.key, item.number, reason, text)
+        number = item.number
+        file, line = ("", number) if self.plan is None else self.plan.source.where(number)
+        self.table.add_failure(item.row, item.key, (file, line, number), reason, text)
         said = f"{self.place(item)}: {printable(reason)}"
         self.session.tally.last_failure = self.count.last_failure = said
         self.count.failed += 1
@@ -179,6 +195,7 @@ class Job:
             table=self.table.name,
             app=self.work.name,
             source=self.source_words,
+            path=self.path,
             total=self.count.known,
             done=self.count.before,
             grouped=self.work.may_be_grouped,

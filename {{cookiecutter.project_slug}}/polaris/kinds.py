@@ -76,8 +76,8 @@ def _nodes_of_kind(case):
 
 # --- nodes of a job -------------------------------------------------------------------------------
 def kinds_do_not_mix(case: Case) -> Problems:
-    """Kinds that would share nodes, and cannot."""
-    if not _are_right(case):
+    """Kinds that would share nodes of a job, and cannot; in blocks each has jobs of its own."""
+    if not _are_right(case) or _in_blocks(case):
         return
     given = _nodes_of_kind(case)
     together = [kind for kind in case.settings.kinds if kind not in given]

@@ -53,7 +53,7 @@ class Map(Job):
         self.outputs_given = outputs
         results = ResultTable(session.folder, table, self.source.columns or {}, outputs)
         super().__init__(session, work, results, timeout)
-        self.plan = Plan(self.source, results, session.choice)
+        self.plan = Plan(self.source, results)
         self.seen = set()  # keys of rows that were read so far, where they can be read but once
         self.sizes = None
         self.sent = self.back_again = 0  # rows handed out, rows that landed
@@ -66,13 +66,14 @@ class Map(Job):
         self.all_outputs = outputs is None
         self.source_words = self.source.words
         self.by_cost = self.source.by_cost
-        self.rows = True
         self.feeder = threading.Thread(target=self._feed, name=f"rows of {table}", daemon=True)
         self.results = Results(self)
 
     def place(self, item: Item) -> str:
-        of = "the input" if self.table.name == USUAL else self.table.name
-        return f"{self.source.short_place(item.number)} of {of}"
+        place, name = self.source.place(item.number), self.table.name
+        if name == USUAL:
+            return place
+        return f"{place} ({name})" if self.path else f"{place} of {name}"
 
     # --- before the first task --------------------------------------------------------------------
     def begin(self) -> None:
@@ -104,6 +105,7 @@ class Map(Job):
 
     def _read(self):
         """The rows and what there is of their results."""
+        self.plan.choose(self.session.choice)
         self.plan.read().refuse()
         self.count.known = self.plan.total
         self.count.done = self.count.before = len(self.plan.done)
@@ -121,10 +123,11 @@ class Map(Job):
         name = self.table.name
         self.use(ResultTable(self.session.folder, name, columns, self.outputs_given))
         self.plan.table = self.table
+        self.plan.choose(self.session.choice)
         self.plan.read_results()
         self.plan.refuse()
         self.results.begin_stream()
-        self.new = self._read_ahead(_with(first, rows))
+        self.new = self._read_ahead(self.plan.picked(_with(first, rows)))
 
     def _read_ahead(self, rows):
         """Rows that are read but once, as they are taken by `_read_item`."""
@@ -194,7 +197,7 @@ class Map(Job):
         return item
 
     def _read_item(self):
-        """Read one row; None where it has a result, or is not wanted, or there is none."""
+        """Read one row; None where it has a result, or there is none."""
         if self.back:
             return self.back.popleft()
         number, row = next(self.new, (None, None))
@@ -205,8 +208,6 @@ class Map(Job):
         key = key_of(row)
         if self.source.rereadable:
             return Item(number, row, key)
-        if self.plan.wanted is not None and not self.plan.wanted(row, self.seen):
-            return None
         return Item(number, row, key) if self._is_new(number, key) else None
 
     def _is_new(self, number, key):

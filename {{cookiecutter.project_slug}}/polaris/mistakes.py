@@ -5,9 +5,12 @@ traceback.
 from __future__ import annotations
 
 import sys
+import traceback
+from pathlib import Path
 
 from . import settings
 from .errors import Refused, Stop, one_line, root_of, stage_of
+from .machine import PROJECT
 
 WRONG = 2  # the exit status
 
@@ -30,8 +33,28 @@ def hint(error: BaseException) -> str | None:
     return None
 
 
+def of_executors(error: BaseException) -> str | None:
+    """What is wrong with the executors that an app names, where Parsl's decorator refused them."""
+    place = given = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        if path.parent == PROJECT:
+            place = f"{path} line {line}"
+        if frame.f_globals.get("__name__") == "parsl.app.app":
+            given = frame.f_locals.get("executors")
+    is_right = isinstance(given, list) and all(isinstance(label, str) for label in given)
+    if given is None or given == "all" or is_right or place is None:
+        return None
+    label = given if isinstance(given, str) else "cpu"
+    wrong = "is no list of kinds of workers, each in quotes"
+    return f'{place}: executors={given!r}: {wrong}: write executors=["{label}"]'
+
+
 def place_of(error: BaseException) -> tuple[str, bool]:
     """(where a mistake is and what is wrong, whether it is in a file of the user's)."""
+    wrong = of_executors(error)
+    if wrong is not None:
+        return wrong, True
     line, theirs = settings.place_of(error, error.__traceback__)
     more = hint(error)
     return (f"{line}: {more}" if more else line), theirs or more is not None
@@ -69,7 +92,7 @@ def say_ours_in_one_line() -> None:
 
 
 def _ours(kind, error, trace):
-    if issubclass(kind, Refused) or hint(error):
+    if issubclass(kind, Refused) or hint(error) or of_executors(error):
         line = str(error) if issubclass(kind, Refused) else place_of(error.with_traceback(trace))[0]
         print(line, file=sys.stderr, flush=True)
         raise SystemExit(WRONG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from . import sources
 from .errors import Refused
@@ -16,18 +16,18 @@ CODE = -2  # the place of the column `code` in a line
 class Plan:
     """Rows of a source beside what there is of their results.
 
-    wanted: which rows, a function of (row, keys so far); None: all. problems: lines, each a reason
-    to refuse.
+    wanted: which rows are, a choosing.Part; None: all. problems: lines, each a reason to refuse.
     """
 
-    def __init__(self, source, table: ResultTable, wanted: Callable | None = None):
+    def __init__(self, source, table: ResultTable):
         self.source = source
         self.table = table
-        self.wanted = wanted
+        self.wanted = None
         self.problems = []
         self.keys = Keys()  # of the rows, where they can be read again
         self.done = Keys()  # of those that have a result
-        self.strangers = 0  # lines of results whose row the source no longer has
+        self.others = 0  # lines of results of rows that are none of these
+        self.strangers = 0  # of those, whose row the source no longer has
         self.edited = set()  # files of results that were edited since
         self.twice = 0  # rows that are the same as others, where these are computed once
         self.taken = set()  # keys of these that were handed out
@@ -45,6 +45,22 @@ class Plan:
     def repeated(self) -> set:
         """Keys of rows that stand in the results more than once: the first one counts."""
         return self.done.repeated
+
+    @property
+    def words(self) -> str:
+        """What messages call the rows."""
+        named = "" if self.table.name == USUAL else f" ({self.table.name})"
+        return f"{self.source.words}{named}"
+
+    def choose(self, choice) -> None:
+        """Plan for the rows alone that a choosing.Choice means; None: all."""
+        columns = self.source.columns
+        if choice is not None and columns is not None:
+            self.wanted = choice.of(self.words, self.source.for_app(columns))
+
+    def picked(self, rows: Iterator[tuple[int, dict]]) -> Iterator[tuple[int, dict]]:
+        """Of rows that can be read but once, those that are wanted."""
+        return rows if self.wanted is None else self.wanted.picked(rows)
 
     def read(self) -> Plan:
         """Take the keys of the rows and of the results."""
@@ -84,13 +100,13 @@ class Plan:
 
     def why_nothing(self) -> str:
         """Why nothing is to be done, in words."""
-        if self.wanted is not None and not self.total:
-            return "no row is chosen by --only"
+        if self.wanted is not None and self.wanted.is_a_part:
+            return f"every row that {self.wanted.text} chose has its result"
         return "every row has its result"
 
     def _read_rows(self):
         for _, row in self.source.rows(self.problems):
-            if self.wanted is None or self.wanted(row, self.keys):
+            if self.wanted is None or self.wanted(row):
                 self.keys.add(key_of(row))
                 self.twice += 1
             if len(self.problems) > sources.MOST_PROBLEMS:
@@ -101,9 +117,10 @@ class Plan:
             return
         if self.keys.repeated and not self.source.repeats:
             self._name_the_repeated()
+        elif not len(self.keys) and self.wanted is not None and self.wanted.left_out:
+            self.problems.append(self.wanted.none())
         elif not len(self.keys) and self.source.needs_rows:
-            none = "no rows" if self.wanted is None else "no row is chosen by --only"
-            self.problems.append(f"{self.source.words}: {none}")
+            self.problems.append(f"{self.source.words}: no rows")
 
     def _name_the_repeated(self):
         first = {}
@@ -132,6 +149,7 @@ class Plan:
                 edited = self.source.edited(line.row)
                 if edited:
                     self.edited.add(line.row["path"])
+                self.others += 1
                 self.strangers += self.wanted is None and not edited
                 continue
             self.done.add(key)
@@ -174,12 +192,15 @@ class Plan:
         return lines
 
     def _of_the_rows(self):
-        named = "" if self.table.name == USUAL else f" ({self.table.name})"
-        words = f"{self.source.words}{named}"
+        lacking = self.wanted.of_those_lacking() if self.wanted is not None else ""
         if not self.source.rereadable:
-            return f"{words}: read as they come"
-        line = f"{words}: {self.total} task{'s' * (self.total != 1)}"
-        line += " chosen by --only" if self.wanted is not None else ""
+            line = f"{self.words}: read as they come"
+            return f"{line}; {lacking}" if lacking else line
+        line = f"{self.words}: {self.total} task{'s' * (self.total != 1)}"
+        if self.wanted is not None and self.wanted.is_a_part:
+            rows = self.wanted.chosen + self.wanted.left_out
+            line += f" chosen by {self.wanted.text}, of {rows} rows"
+        line += f"; {lacking}" if lacking else ""
         if len(self.done):
             line += f", {len(self.done)} of them done before"
         if self.twice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,8 @@ from .machine import PROJECT, shown
 PLACE = ("host", "gpu", "cores", "seconds")  # columns that say where a task ran, and how long
 # Behind the inputs and outputs; see values.py for the last.
 OURS = (*PLACE, "status", "code", "kinds")
-REASON = ("line", "reason", "trace")  # columns of failures behind the inputs
+# Columns of failures behind the inputs; row: what tasks.csv has as its line, over all files.
+REASON = ("file", "line", "row", "reason", "trace")
 BARE = "="  # before the kind of a result that is no dict
 RESULT = "result"  # the column of such a result
 IN_FILES = ("npy", "npy-scalar", "json-file")  # kinds whose cell is the path of a file
@@ -129,7 +131,7 @@ class ResultTable:
         """FileNotFoundError where a file that a task wrote is gone."""
         if path not in self.there:
             if not (PROJECT / path).exists():
-                raise FileNotFoundError(f"the file {path} is gone")
+                raise Gone(path)
             self.there.add(path)
 
     def row_at(self, offset: int) -> dict:
@@ -148,10 +150,29 @@ class ResultTable:
         """What the app returned; Refused where it cannot be read any more."""
         try:
             return self.result_of(line.fields)
+        except Gone as gone:
+            raise Refused(self._of_a_gone(gone)) from None
         except UNREADABLE as error:
             place = f"{self.shown} line {self._number_of(line.offset)}"
             mend = "delete that line to have its row computed again"
             raise Refused(f"{place}: {one_line(error)}: {mend}") from None
+
+    def _of_a_gone(self, gone):
+        """Which rows have results in a file that is gone, and how they are computed anew."""
+        lines, columns = [], set()
+        for line in self.recorded():
+            if line.row is None:
+                continue
+            there = [place for place, cell in enumerate(line.fields) if cell == gone.path]
+            columns |= {self.header[place] for place in there}
+            lines += [line.number] * bool(there)
+        rows = f"{len(lines)} row{'s' * (len(lines) != 1)}"
+        numbers = f"line{'s' * (len(lines) != 1)} {spans(lines)}"
+        asked = shlex.quote(f"{min(columns)}={gone.path}")
+        mend = f"python run.py --again {asked} computes them anew"
+        return (
+            f"{self.shown}: the file {gone.path} is gone, with results of {rows}, {numbers}: {mend}"
+        )
 
     def _number_of(self, offset):
         with open(self.path, "rb") as file:
@@ -239,15 +260,17 @@ class ResultTable:
         header = [*self.inputs, *free_names(REASON, set(self.inputs), "task")]
         self.failures = self.folder.write(self.failures_path, "w", header)
 
-    def add_failure(self, row: dict, key: int, line: int, reason: str, text: str) -> None:
-        """Write a row that failed. text: its trace, kept in a file of its own."""
+    def add_failure(self, row: dict, key: int, where: tuple, reason: str, text: str) -> None:
+        """Write a row that failed. where: its file, its line there, its number in the source. text:
+        its trace, kept in a file of its own.
+        """
         table = "" if self.name == USUAL else f"{self.name}-"
         trace = self.folder.trace(f"{table}{key:016x}", text)
         inputs = []
         for value in row.values():
             plain = type(value) in (int, float, str, bool)
             inputs.append(values.input_cell(value) if plain else printable(repr(value))[:200])
-        self.failures.writerow([*inputs, line, printable(reason), shown(trace)])
+        self.failures.writerow([*inputs, *where, printable(reason), shown(trace)])
 
     def take_out(self, wanted: Callable[[dict, list], bool]) -> int:
         """Move the rows that are wanted into NAME-before.csv; returns how many. wanted: of (row,
@@ -279,6 +302,25 @@ def _sort_out(old, head, found, taken, new):
     for line in old:
         (taken if offset in found else new).write(line)
         offset += len(line)
+
+
+class Gone(FileNotFoundError):
+    """A file that a task wrote, and that is gone. path: of it, as its cell has it."""
+
+    def __init__(self, path: str):
+        super().__init__(f"the file {path} is gone")
+        self.path = str(path)
+
+
+def spans(numbers: list[int]) -> str:
+    """Rising numbers in short: "2-5, 9"."""
+    found = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
 
 
 UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, KeyError, IndexError)

@@ -117,7 +117,7 @@ class Session:
         self.mode = mode
         self.folder = Folder(PROJECT / "results" / name if name else PROJECT / "results")
         self.screen = Screen(self.folder.path)
-        self.choice = choice  # which rows run, of --only; None: all
+        self.choice = choice  # choosing.Choice, which rows run; None: all
         self.config = None
         self.tally = Tally()
         self.ended = queue.SimpleQueue()  # what has ended and is to be written down
@@ -305,9 +305,11 @@ class Session:
         """Results of an app with cache=True are found no more; returns how many, -1 where that is
         not known.
         """
-        if not any(self.run_dir.glob("*/checkpoint/tasks.pkl")):
-            return 0
-        return self.start().memoizer.forget(app)
+        return self.start().memoizer.forget(app) if self.has_cached() else 0
+
+    def has_cached(self) -> bool:
+        """Whether runs so far kept results of apps with cache=True."""
+        return any(self.run_dir.glob("*/checkpoint/tasks.pkl"))
 
     def picture(self, path) -> None:
         """Show a picture in the report."""

@@ -45,7 +45,8 @@ OF_KIND = {  # and those of each kind of workers
     "mpi": ("nodes_per_task", "ranks_per_node", "threads_per_rank"),
 }
 # Said of config.py already, where a job of driver.pbs runs with the same.
-SAME_IN_JOB = ("kinds", "nodes_of_kind", "rows_per_task", *OF_KIND["gpu"], *OF_KIND["cpu"])
+SHARED = ("nodes_of_kind",)  # but of a job alone where its kinds share the nodes: not in blocks
+SAME_IN_JOB = ("kinds", *SHARED, "rows_per_task", *OF_KIND["gpu"], *OF_KIND["cpu"])
 MAY_BE_NONE = ("margin", "rows_per_task")  # those that are learnt then
 NAMES = {  # of a setting, in driver.pbs
     "account": "#PBS -A",
@@ -120,9 +121,7 @@ def _given(config, known):
 
 
 # --- what is wrong --------------------------------------------------------------------------------
-def found(
-    config, mode: str, every_file: bool = False, jobs: int | None = None, **known
-) -> list[Line]:
+def found(config, mode, every_file=False, jobs: int | None = None, **known) -> list[Line]:
     """Each problem: of config.py, of the job that runs this, and of driver.pbs.
 
     every_file: whether driver.pbs is looked at, too, for a qsub that may follow. jobs: of a chain.
@@ -287,8 +286,9 @@ def _of_a_qsub(written, given, jobs, known):
     )
     inside = "PBS_JOBID" in os.environ
     submitting = inside or jobs is not None or shutil.which("qsub") is not None
+    said = checks.check(given, typed=True)
     for problem in checks.check(job, submitting=submitting):
-        if problem.name not in SAME_IN_JOB:
+        if problem.name not in SAME_IN_JOB or (problem.name in SHARED and problem not in said):
             yield problem
     yield from driver.beside(written, given, from_driver=False)
 

@@ -16,14 +16,20 @@ from .checking import planned
 from .ending import DONE, REFUSED
 from .errors import Refused
 from .folder import Folder
+from .inputs import listed
 from .lock import is_here, lives, read
 from .machine import PROJECT, shown
 from .result_table import USUAL
 
 
-def status(inputs: tuple) -> int:
-    """What runs that go on last wrote about themselves, else what the results say."""
+def status(inputs: tuple, given: bool = False) -> int:
+    """What runs that go on last wrote about themselves, else what the results say.
+
+    given: whether the file of the first input is one that was typed, and no other is meant.
+    """
     folder = Folder(PROJECT / "results")
+    if inputs and not given:
+        inputs[0].path = _last_source(folder, inputs[0])
     _status_of(folder, inputs)
     for file in sorted(folder.path.glob("*/runs.jsonl")):  # of sessions by name
         print(f"\n{shown(file.parent)}:")
@@ -66,8 +72,6 @@ def _plans(folder, inputs):
 
 def _status_of_results(folder, inputs):
     print("no run goes on here")
-    if inputs and folder.last_run().get("source"):
-        inputs[0].path = _last_source(folder, inputs[0].path)
     for plan in _plans(folder, inputs):
         counted = f"done {len(plan.done)}, left {plan.left} of {plan.total}"
         failures = plan.table.failures_path
@@ -81,10 +85,12 @@ def _status_of_results(folder, inputs):
         if rows.name != USUAL or not inputs:
             done, failed = lines_in(rows.path), lines_in(rows.failures_path)
             print(f"{rows.shown}: {done} done" + f", {failed} failed" * (failed > 0))
-    counts = folder.last_run().get("apps") or {}
+    last = folder.last_run()
+    counts = last.get("apps") or {}
     calls = [f"{app} {count['done']} of {count['known']}" for app, count in counts.items()]
     if calls:
-        print(f"calls in the last run: {', '.join(calls)}")
+        part = f", of a part of the rows, {last['only']}" if last.get("only") else ""
+        print(f"calls in the last run{part}: {', '.join(calls)}")
 
 
 def lines_in(path: Path) -> int:
@@ -92,9 +98,13 @@ def lines_in(path: Path) -> int:
     return sum(1 for _ in tables.rows_of(path)) if path.exists() else 0
 
 
-def _last_source(folder, usual):
-    source = folder.last_run()["source"]
-    return source if os.path.exists(source) else usual
+def _last_source(folder, table):
+    """The file whose rows last went into the usual table; else that of the program."""
+    noted = [event for event in folder.events() if event["event"] == "map"]
+    paths = [event.get("path") for event in noted if event["table"] == USUAL]
+    if not paths or not paths[-1] or not listed(paths[-1]):
+        return table.path
+    return paths[-1]
 
 
 def dry_run(config, mode: str) -> int:

@@ -83,6 +83,9 @@ class Table(Source):
     def short_place(self, number: int) -> str:
         return f"line {number}"
 
+    def where(self, number: int) -> tuple[str, int | str]:
+        return str(self.path), number
+
     def problems(self) -> list[str]:
         """What is wrong with the names and kinds of its columns, a line each."""
         found = problems_of_columns(self.columns)
@@ -107,11 +110,6 @@ class Table(Source):
         except OSError:
             return  # said by rows()
         self.copy = copy
-
-    def __iter__(self) -> Iterator[dict]:
-        """The rows of the file, for a program that makes something else of them than a map."""
-        for _, row in self.rows():
-            yield row
 
     def rows(self, problems: list[str] | None = None) -> Iterator[tuple[int, dict]]:
         return read_rows(self.path, self.columns, problems, self.copy)

@@ -46,6 +46,18 @@ def test_the_crossing_of_curves_that_are_known_is_found(critical):
     assert abs(found - critical) < error < 0.04
 
 
+def test_a_crossing_is_of_temperatures_that_both_sizes_have():
+    curves = {}
+    for size, critical in ((8, 2.26), (48, 2.26)):
+        temperatures = [2.22, 2.24, 2.26, 2.28, 2.30, 2.32][size == 48 :]
+        curves[size] = [(t, 0.7 - size * (t - critical), 0.01) for t in temperatures]
+    found, error = analysis.critical_temperature(curves)
+    assert abs(found - 2.26) < error < 0.04
+    some = {size: points[-3:] for size, points in curves.items()}
+    assert analysis.critical_temperature(some) is None  # as where only some rows have run
+    assert analysis.critical_temperature({8: curves[8]}) is None
+
+
 def test_a_small_run_asks_the_model_about_each_input_once(copy):
     with open(PROJECT / "inputs" / "configurations.jsonl") as file:
         lines = file.readlines()[::2]
