@@ -100,7 +100,10 @@ def show(project, what, command, rounds=3):
     times = [seconds for _, seconds, _ in found]
     memory = statistics.median(each for *_, each in found)
     spread = f"({min(times):.1f}-{max(times):.1f})"
-    print(f"{what:32} {statistics.median(times):6.1f} s {spread:14} {memory:7.0f} MB  status {found[0][0]}", flush=True)
+    print(
+        f"{what:32} {statistics.median(times):6.1f} s {spread:14} {memory:7.0f} MB  status {found[0][0]}",
+        flush=True,
+    )
 
 
 def program(project, name):
@@ -184,7 +187,9 @@ def looked_at(project, what):
     """Print what the report and --status of a project take."""
     show(project, f"{what}: report", "python -m polaris.report")
     page = (project / "results" / "report.html").stat().st_size
-    print(f"{what}: the page has {page / 1e6:.2f} MB, tasks.csv {(project / 'results' / 'tasks.csv').stat().st_size / 1e6:.0f} MB")
+    print(
+        f"{what}: the page has {page / 1e6:.2f} MB, tasks.csv {(project / 'results' / 'tasks.csv').stat().st_size / 1e6:.0f} MB"
+    )
     show(project, f"{what}: --status", "python run.py --status")
 
 
