@@ -94,6 +94,7 @@ class Memory:
         self.limit = limit()
         self.before = taken()
         self.said = False
+        self.said_of_results = False
 
     def foresee(self, calls: int) -> str | None:
         """Once, where the calls in flight take a large part of it: that, and what to do."""
@@ -109,6 +110,17 @@ class Memory:
         fit -= fit % 1000 if fit > 10_000 else 0  # no more digits than are known
         mend = "run.map over rows keeps a few thousand in flight, however many rows there are"
         return f"{calls:,} calls wait or run, and take {there}: about {fit:,} would fill it; {mend}"
+
+    def foresee_results(self, size: int, workers: int) -> str | None:
+        """Once, where results of so many bytes, one of each worker, take a large part of it."""
+        need = size * workers
+        if self.said_of_results or self.limit is None or need < SHARE * self.limit.size:
+            return None
+        self.said_of_results = True
+        there = f"{in_words(need)} of the {in_words(self.limit.size)} of {self.limit.of}"
+        each = f"a result of {in_words(size)} came through run.py"
+        all_of_them = f"one from each of {workers:,} workers takes {there}"
+        return f"{each}; {all_of_them}: have apps write files, and return their paths"
 
 
 def in_words(size: float) -> str:

@@ -152,6 +152,13 @@ class Running:
         if said:
             self.session.screen.say(said)
 
+    def came(self, size: int) -> None:
+        """A result of so many bytes came from a worker: say it where all of them would not fit."""
+        workers = sum(block.workers for block in self.blocks)
+        said = self.memory.foresee_results(size, workers)
+        if said:
+            self.session.screen.say(said)
+
     def _look_at_the_clock(self):
         margin = max(block.margin() for block in self.blocks)
         if not self.walltime.is_over(margin):
