@@ -149,6 +149,32 @@ def test_calls_that_will_not_fit_the_memory_are_said_once_before_it_is_full(proj
     assert said(ended, "rows") == ["2000"] and "calls wait or run" not in ended
 
 
+def test_large_results_of_short_rows_come_in_small_groups_and_are_said(project):
+    """A group that becomes too large gives back what it has not begun: all the same each row once."""
+    little = """
+        import polaris.memory as memory
+        memory.limit = lambda: memory.Limit("a user on a login node", 7_000_000)
+    """
+    apps = APPS + """
+    @python_app
+    def lattice(x):
+        import numpy
+        note("lattice", x)
+        return numpy.full(125_000, float(x))
+    """  # fmt: skip
+    body = """
+        results = run.map(apps.lattice, [dict(x=x) for x in range(200)])
+        print("right", all((row["result"] == row["x"]).all() for row in results), len(results))
+    """
+    write(project, body, little, apps)
+    ended = done(project)
+    assert said(ended, "right") == ["True 200"], ended
+    nothing_twice(project)
+    assert len(computed(project)) == 200
+    (line,) = re.findall("^.*came through run.py.*$", ended, re.MULTILINE)
+    assert line.startswith("a result of 1 MB") and "2 workers takes 2 MB of the 7 MB" in line, line
+
+
 # --- run.map ---------------------------------------------------------------------------------------
 def test_rows_come_in_their_order_or_as_they_end(project):
     write(project, """

@@ -161,7 +161,7 @@ class Recording:
         return runner, resource_specification
 
     def submit(self, func: Callable, resource_specification: dict, *args, **kwargs) -> Future:
-        """A future with `submitted`; once ended `ran` {column of the record: value}, `size` bytes."""
+        """A future with `submitted`; once ended, `ran`: {column of the record: value}, and `size`."""
         if self.bad_state_is_set:
             raise self._unfinished()
         runner, specification = self.prepared(resource_specification)

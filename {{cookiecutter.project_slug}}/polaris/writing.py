@@ -86,7 +86,8 @@ class Writer:
         future, owner = ended
         task = future.task_record
         self.calls.owner_of(task, forget=True)
-        self.session.running.came(bytes_of(future))
+        rows = 1 if owner is None else len(owner.lines)
+        self.session.running.came(bytes_of(future) // rows)
         counted = owner is None or owner.counted
         if not counted:
             return
