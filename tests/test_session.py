@@ -144,7 +144,12 @@ def test_calls_that_will_not_fit_the_memory_are_said_once_before_it_is_full(proj
     assert said(ended, "sum") == ["1999000"]
     (line,) = re.findall("^.*calls wait or run.*$", ended, re.MULTILINE)
     assert "2,001 calls" in line and "of the 40 MB of a user on a login node" in line and "run.map" in line
-    write(project, 'print("rows", len(list(run.map(apps.nothing, [dict(x=x) for x in range(2000)]))))', little, apps)
+    write(
+        project,
+        'print("rows", len(list(run.map(apps.nothing, [dict(x=x) for x in range(2000)]))))',
+        little,
+        apps,
+    )
     ended = done(project)
     assert said(ended, "rows") == ["2000"] and "calls wait or run" not in ended
 
