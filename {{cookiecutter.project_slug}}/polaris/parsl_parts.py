@@ -161,7 +161,9 @@ class Recording:
         return runner, resource_specification
 
     def submit(self, func: Callable, resource_specification: dict, *args, **kwargs) -> Future:
-        """A future with `submitted`; once ended, `ran`: {column of the record: value}, and `size`."""
+        """A future with `submitted`; once ended, `ran`: {column of the record: value}, and `size`:
+        bytes of what came back.
+        """
         if self.bad_state_is_set:
             raise self._unfinished()
         runner, specification = self.prepared(resource_specification)
