@@ -18,7 +18,7 @@ BOTH = """
     polaris/history.py polaris/identity.py polaris/imported.py polaris/inputs.py polaris/interchange.py polaris/jobs.py
     polaris/kernel.py polaris/keys.py polaris/kinds.py polaris/layout.py polaris/loads.py
     polaris/local_environment.sh polaris/lock.py polaris/machine.py polaris/mailbox.py polaris/maps.py
-    polaris/memo.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
+    polaris/memo.py polaris/memory.py polaris/mistakes.py polaris/mpi.py polaris/mpiexec.sh polaris/on_worker.py
     polaris/options.py polaris/page.py polaris/parsl_inside.py polaris/parsl_parts.py
     polaris/pictures.py polaris/places.py polaris/plan.py polaris/prefix.py polaris/printed.py
     polaris/programs.py polaris/queues.py polaris/reading.py polaris/rendering.py

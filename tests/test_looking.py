@@ -14,7 +14,7 @@ import pytest
 from conftest import HEADER, ROOT, Terminal, edit, results, run, runs_an_executable, sweep, user, user_env
 from pbs.server import PBS
 from polaris import folder as folder_of_results
-from polaris import history, machine, runs, spent, timeline, views
+from polaris import history, machine, memory, runs, spent, timeline, views
 from polaris.advice import advice
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -405,6 +405,26 @@ def test_the_report_fits_one_gpu_and_two_thousand(project, tmp_path, nodes, work
     page = reported(project, folder)
     assert f"{tasks:,}" in page and page.count("<h2>") >= 6
     assert 20_000 < (project / "results" / "report.html").stat().st_size < 1_000_000
+
+
+def test_the_smallest_limit_of_the_memory_counts(tmp_path, monkeypatch):
+    """Of the machine, of a control group of either kind, or of a group above it; and of a login node."""
+    assert memory.limit(tmp_path) is None
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:       527000000 kB\nMemFree: 1 kB\n")
+    groups = tmp_path / "sys" / "fs" / "cgroup"
+    (groups / "user.slice" / "session").mkdir(parents=True)
+    (groups / "memory" / "job").mkdir(parents=True)
+    (groups / "user.slice" / "session" / "memory.max").write_text("max\n")
+    cgroup = tmp_path / "proc" / "self" / "cgroup"
+    cgroup.write_text("12:cpu,cpuacct:/job\n4:memory:/job\n0::/user.slice/session\n")
+    assert memory.limit(tmp_path) == ("this machine", 527_000_000 * 1024)
+    (groups / "memory" / "job" / "memory.limit_in_bytes").write_text("16000000000\n")
+    assert memory.limit(tmp_path).size == 16_000_000_000
+    (groups / "user.slice" / "memory.max").write_text("12000000000\n")
+    assert memory.limit(tmp_path).size == 12_000_000_000
+    monkeypatch.setattr("socket.gethostname", lambda: "polaris-login-02")
+    assert memory.limit(tmp_path) == ("a user on a login node", 8 * 2**30)
 
 
 def test_busy_bins_hold_the_time_that_lies_in_them():

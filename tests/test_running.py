@@ -430,12 +430,17 @@ def test_how_many_rows_go_into_a_task(project):
     """Learnt from the first ones; larger where more workers ask for tasks; smaller where few rows are left."""
     script = """
 from polaris.groups import Sizes
-def size(seconds, workers=8, waiting=10**6, fixed=None, known=20):
+def size(seconds, workers=8, waiting=10**6, fixed=None, known=20, bytes=100):
     sizes = Sizes(workers, fixed)
-    for _ in range(known): sizes.learn(seconds)
+    for _ in range(known): sizes.learn(seconds, bytes)
     return sizes.size(waiting)
 print([size(0.001), size(0.05), size(0.2), size(0.001, known=5), size(0.001, waiting=320), size(9, fixed=7),
        size(1.5, workers=1984), size(2.5, workers=1984), size(0)])
+print([size(0.001, bytes=10**6), size(0.001, bytes=10**8), size(0.001, workers=1984, bytes=10**5)])
+sizes = Sizes(8)
+for _ in range(20): sizes.learn(0.001, 10**6)
+print([sizes.room(4), Sizes(8).room(1)])  # rows with Parsl: few, where their results are large
 """
     done = user(project, f"python -c {shlex.quote(script)}")
-    assert json.loads(done.stdout) == [500, 20, 1, 1, 20, 7, 2, 1, 500], done.stdout
+    first, large, room = map(json.loads, done.stdout.splitlines())
+    assert first == [500, 20, 1, 1, 20, 7, 2, 1, 500] and large == [4, 1, 1] and room == [64, 40], done.stdout

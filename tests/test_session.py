@@ -122,6 +122,64 @@ def on_a_terminal(project, command=LOCAL):
     return Terminal(words, project, user_env(project.parent))
 
 
+# --- memory ----------------------------------------------------------------------------------------
+def test_calls_that_will_not_fit_the_memory_are_said_once_before_it_is_full(project):
+    """A graph of plain calls on a login node, here of 40 MB; the same as rows says nothing."""
+    little = """
+        import polaris.memory as memory
+        memory.limit = lambda: memory.Limit("a user on a login node", 40_000_000)
+    """
+    apps = APPS + """
+    @python_app
+    def nothing(x, before=None):
+        return x
+    """  # fmt: skip
+    graph = """
+        first = apps.wait(3, "a")
+        calls = [apps.nothing(x, first) for x in range(2000)]
+        print("sum", sum(call.result() for call in calls))
+    """
+    write(project, graph, little, apps)
+    ended = done(project)
+    assert said(ended, "sum") == ["1999000"]
+    (line,) = re.findall("^.*calls wait or run.*$", ended, re.MULTILINE)
+    assert "2,001 calls" in line and "of the 40 MB of a user on a login node" in line and "run.map" in line
+    write(
+        project,
+        'print("rows", len(list(run.map(apps.nothing, [dict(x=x) for x in range(2000)]))))',
+        little,
+        apps,
+    )
+    ended = done(project)
+    assert said(ended, "rows") == ["2000"] and "calls wait or run" not in ended
+
+
+def test_large_results_of_short_rows_come_in_small_groups_and_are_said(project):
+    """A group that becomes too large gives back what it has not begun: all the same each row once."""
+    little = """
+        import polaris.memory as memory
+        memory.limit = lambda: memory.Limit("a user on a login node", 7_000_000)
+    """
+    apps = APPS + """
+    @python_app
+    def lattice(x):
+        import numpy
+        note("lattice", x)
+        return numpy.full(125_000, float(x))
+    """  # fmt: skip
+    body = """
+        results = run.map(apps.lattice, [dict(x=x) for x in range(200)])
+        print("right", all((row["result"] == row["x"]).all() for row in results), len(results))
+    """
+    write(project, body, little, apps)
+    ended = done(project)
+    assert said(ended, "right") == ["True 200"], ended
+    nothing_twice(project)
+    assert len(computed(project)) == 200
+    (line,) = re.findall("^.*came through run.py.*$", ended, re.MULTILINE)
+    assert line.startswith("a result of 1 MB") and "2 workers takes 2 MB of the 7 MB" in line, line
+
+
 # --- run.map ---------------------------------------------------------------------------------------
 def test_rows_come_in_their_order_or_as_they_end(project):
     write(project, """

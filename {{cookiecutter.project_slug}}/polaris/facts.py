@@ -202,6 +202,9 @@ LARGE_JOBS_WAIT = 476  # nodes; a larger job may never find that many working at
 TASKS_PER_SECOND = 1000  # that one of it hands out with ease, however many workers there are
 ROWS_PER_SECOND = 10_000  # that it hands out in groups, and records
 ROWS_PER_TASK = 500  # in one group, at most
+BYTES_PER_CALL = 10_500  # in flight: 8 kB in run.py, 2.4 kB in the interchange; small arguments
+LOGIN_NODE = r"polaris-login-\d+.*"  # their host names
+LOGIN_MEMORY = 8 * 2**30  # bytes that all processes of a user may have on one
 
 # --- accounts, file systems, software -------------------------------------------------------------
 PLACEHOLDER = "YOURPROJECT"  # as on the page; no job can be charged to it

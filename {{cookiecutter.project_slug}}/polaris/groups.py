@@ -18,6 +18,7 @@ BUDGET = (
 )
 MOST_ROWS_OUT = 50_000  # rows in flight, where they go out in groups
 ENOUGH = 20  # rows that tell how long the others will take
+HELD = 64_000_000  # bytes of results, as which rows may be with Parsl; two for each worker may be
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
 
 
@@ -37,13 +38,22 @@ class Sizes:
         shortest = workers / facts.TASKS_PER_SECOND
         self.short = max(SHORT, shortest)
         self.target = max(TARGET, 2 * shortest)
-        self.mean = 0.0
+        self.mean = 0.0  # seconds of a row
+        self.bytes = 0.0  # of its result, likewise
         self.known = 0
+        self.most = facts.ROWS_PER_TASK  # that one group brought back
 
-    def learn(self, seconds: float) -> None:
-        """Take the time of one more row: the mean over about the last hundred."""
+    def learn(self, seconds: float, size: int = 0) -> None:
+        """Take time and bytes of one more row: the means over about the last hundred."""
         self.known += 1
-        self.mean += (seconds - self.mean) / min(self.known, 100)
+        share = 1 / min(self.known, 100)
+        self.mean += (seconds - self.mean) * share
+        self.bytes += (size - self.bytes) * share
+
+    def group_ended(self, rows: int, begun: int) -> None:
+        """A group of so many rows has begun so many of them, and given back the others."""
+        whole = begun >= rows
+        self.most = min(facts.ROWS_PER_TASK, 2 * self.most) if whole else max(1, begun)
 
     def size(self, waiting: int | None) -> int:
         """How many rows the next task gets. waiting: rows that no task has yet; they are to keep
@@ -62,10 +72,20 @@ class Sizes:
     def _learnt(self):
         if self.mean >= self.short:
             return 1
-        return int(self.target / max(self.mean, 1e-6))
+        by_time = int(self.target / max(self.mean, 1e-6))
+        return min(self.most, by_time, self._held() // (2 * self.workers))
 
     def room(self, size: int) -> int:
-        """How many rows may be with Parsl. Few, until it is known how long they take."""
+        """How many rows may be with Parsl. Few, until it is known how long they take; fewer, where
+        their results are large: those that come faster than they are written down are kept.
+        """
+        return min(self._held(), self._room(size))
+
+    def _held(self):
+        """How many rows' results run.py may keep at a time."""
+        return max(2 * self.workers, int(HELD / max(self.bytes, 1)))
+
+    def _room(self, size):
         if not self.grouped:
             return self.window
         if self.fixed is None and self.known < ENOUGH:

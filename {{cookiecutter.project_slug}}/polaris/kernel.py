@@ -240,6 +240,11 @@ def close_door() -> None:
     DataFlowKernelLoader.clear()
 
 
+def bytes_of(future: AppFuture) -> int:
+    """How large the result of a call was on its way; 0 where it did not come from a worker."""
+    return getattr(future.task_record.get("exec_fu"), "size", 0)
+
+
 def failed(error: Exception) -> Future:
     """A future that has failed already."""
     future = Future()

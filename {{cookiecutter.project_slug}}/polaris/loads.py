@@ -75,13 +75,14 @@ class Loads:
 
     def _take(self, first, last, others):
         """Take the first calls of an app for loads, where most of them were."""
+        seconds = self.tries.seconds  # of all of them: once, not for each lane
         usual = numpy.median(others)
         beyond = max(LONGER * usual, numpy.percentile(others, BEYOND))
         found = []
         for start, end in zip(first, last, strict=True):
             mine = self.order[start : end + 1]
-            extra = self.tries.seconds[mine] - usual
-            longer = self.tries.seconds[mine].mean() > beyond and extra.sum() > LEAST
+            extra = seconds[mine] - usual
+            longer = seconds[mine].mean() > beyond and extra.sum() > LEAST
             if longer and (self.tries.status[mine] == DONE).all():
                 found.append((mine, extra))
         if 2 * len(found) <= len(first):

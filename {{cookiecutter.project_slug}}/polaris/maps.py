@@ -25,7 +25,7 @@ from .errors import (
 )
 from .groups import Sizes, as_one_task
 from .jobs import Flight, Item, Job, refuse_timeout
-from .kernel import Owner
+from .kernel import Owner, bytes_of
 from .keys import key_of
 from .plan import Plan
 from .result_table import USUAL, ResultTable
@@ -272,7 +272,7 @@ class Map(Job):
         error, tried = self.end_of(item)
         if error is None:
             if self.succeeded(item, item.future.result(), tried) and "seconds" in tried:
-                self.sizes.learn(tried["seconds"])
+                self.sizes.learn(tried["seconds"], bytes_of(item.future))
         elif not self.session.cut_off(error):  # else it stays missing
             self.failed(item, error, item.future)
 
@@ -296,10 +296,11 @@ class Map(Job):
                 self.again.extend(items)
             return
         opened = list(open_group(future, self.work.name))
-        for item, (result, error, tried) in zip(items, opened, strict=False):
+        self.sizes.group_ended(len(items), len(opened))
+        for item, (result, error, tried, size) in zip(items, opened, strict=False):
             if error is None:
                 if self.succeeded(item, result, tried):
-                    self.sizes.learn(tried["seconds"])
+                    self.sizes.learn(tried["seconds"], size)
                 continue
             self._failed_in_group(item, error, tried)
         self.back.extend(items[len(opened) :])  # not begun: the group had taken its time
@@ -357,7 +358,7 @@ def _place_of(error):
 
 def open_group(future: Future, name: str):
     """Of a group that ended, for each row begun: (result, error, what the record of tries says of
-    it).
+    it, bytes that came back).
     """
     record = future.task_record
     sent = record["exec_fu"]
@@ -378,7 +379,7 @@ def open_group(future: Future, name: str):
         if error is not None:
             tried["status"] = "failed"
             tried["cause"] = one_line(error)
-        yield result, error, tried
+        yield result, error, tried, on_worker.size_of(told)
 
 
 def refuse_outputs(outputs) -> None:

@@ -30,6 +30,7 @@ from .time_limit import Limited  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+MOST_BYTES = 8_000_000  # of results, that one group brings back
 LEAVING = 0.005  # seconds for the result of the task before, to leave the worker
 # What a program would raise every time: it is not tried again.
 SAME_EVERY_TIME = (
@@ -111,9 +112,11 @@ def run_group(function: Callable, calls: list[tuple], budget: float) -> list[tup
     """On a worker: the rows of a group one after the other, for about `budget` seconds.
 
     function: that of the app, given as `packed_function`. calls: [(args, kwargs)]. Returns [(how it
-    ended, start, seconds)] of those that were begun; the others are handed out again.
+    ended, start, seconds)] of those that were begun; the others are handed out again. So are those
+    whose results would make the group's too large.
     """
     done = []
+    size = 0
     end = time.perf_counter() + budget
     for args, kwargs in calls:
         began = time.time()
@@ -121,7 +124,8 @@ def run_group(function: Callable, calls: list[tuple], budget: float) -> list[tup
         told = outcome(function, args, kwargs)
         now = time.perf_counter()
         done.append((told, began, now - start))
-        if now > end:
+        size += size_of(told)
+        if now > end or size > MOST_BYTES:
             break
     return done
 
@@ -160,6 +164,11 @@ def outcome(function: Callable, args: tuple, kwargs: dict) -> tuple:
     said = prints().since(printed)
     failure = Failure(_packed_error(error), words.kind, words.text, words.trace, words.again, said)
     return "error", *failure
+
+
+def size_of(told: tuple) -> int:
+    """Bytes of what `outcome` told."""
+    return len(told[1] or b"")
 
 
 def opened(told: tuple) -> tuple[Any, Exception | None]:

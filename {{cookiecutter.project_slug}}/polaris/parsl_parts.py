@@ -163,7 +163,9 @@ class Recording:
         return runner, resource_specification
 
     def submit(self, func: Callable, resource_specification: dict, *args, **kwargs) -> Future:
-        """A future with `submitted`, and once it has ended `ran`: {column of the record: value}."""
+        """A future with `submitted`; once ended, `ran`: {column of the record: value}, and `size`:
+        bytes of what came back.
+        """
         if self.bad_state_is_set:
             raise self._unfinished()
         runner, specification = self.prepared(resource_specification)
@@ -187,6 +189,7 @@ class Recording:
                 told, outer.ran = on_worker.reply_in(inner.result())
                 self.spawned = outer.ran.pop("spawned", self.spawned)
                 self.longest = max(self.longest, outer.ran["seconds"])
+                outer.size = on_worker.size_of(told)
                 result, error = on_worker.opened(told)
             elif isinstance(error, WorkerLost):
                 error = self._of_lost_worker(error, limit, outer)

@@ -17,6 +17,7 @@ from .blocks import Blocks, PartOfParslDied, Parts, WorkersDie, all_answered
 from .errors import Stop, Unfinished
 from .kernel import Calls, Kernel
 from .lock import BEAT
+from .memory import Memory
 from .threads import Threads
 from .views import Clock
 from .walltime import Walltime
@@ -56,6 +57,7 @@ class Running:
         for executor in config.executors:
             self.blocks.append(self._watched(executor, mode, margin))
         self.mode = mode
+        self.memory = Memory()
         self.walltime = Walltime(mode)
         self.say_of_thread = threading.excepthook
         self.writer = Writer(session)
@@ -122,6 +124,7 @@ class Running:
 
     def _look(self):
         self._note()
+        self._foresee()
         self._look_at_the_clock()
         self._look_at_parsl()
         if time.monotonic() > self.next_sight:
@@ -142,6 +145,19 @@ class Running:
         if ids != self.noted or self.every_ten():
             self.noted = ids
             self.folder.lock.note(ids, self.lines())
+
+    def _foresee(self):
+        """Say, before it is spent, that the memory will not do for the calls of the program."""
+        said = self.memory.foresee(len(self.calls.running))
+        if said:
+            self.session.screen.say(said)
+
+    def came(self, size: int) -> None:
+        """A result of so many bytes came from a worker: say it where all of them would not fit."""
+        workers = sum(block.workers for block in self.blocks)
+        said = self.memory.foresee_results(size, workers)
+        if said:
+            self.session.screen.say(said)
 
     def _look_at_the_clock(self):
         margin = max(block.margin() for block in self.blocks)

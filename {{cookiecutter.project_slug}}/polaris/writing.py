@@ -11,7 +11,7 @@ import time
 
 from .errors import one_line, root_of, stage_of
 from .jobs import shares_of, trace_of
-from .kernel import Called, Tried
+from .kernel import Called, Tried, bytes_of
 from .lock import BEAT
 from .machine import shown
 from .parsl_parts import about_try
@@ -86,6 +86,8 @@ class Writer:
         future, owner = ended
         task = future.task_record
         self.calls.owner_of(task, forget=True)
+        rows = 1 if owner is None else len(owner.lines)
+        self.session.running.came(bytes_of(future) // rows)
         counted = owner is None or owner.counted
         if not counted:
             return
