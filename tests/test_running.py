@@ -222,7 +222,10 @@ print(json.dumps([e.available_accelerators, e.max_workers_per_node, e.cpu_affini
     assert (
         f"source {project}/activate.sh || exit 1; command cd {project}/runinfo >/dev/null || exit 1" in script
     )
-    assert f"bash {project}/polaris/start_workers.sh process_worker_pool.py" in script
+    assert (
+        f"bash {project}/polaris/start_workers.sh python3 -m polaris.worker_pool numpy process_worker_pool.py"
+        in script
+    )
     assert "#PBS -l place=scatter" in script and ":system=polaris:" in script and "--debug" not in script
     assert pbs.submissions == [], "a dry run submits nothing"
 

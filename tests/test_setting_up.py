@@ -371,7 +371,11 @@ def test_the_environment_is_what_it_says_whatever_lies_in_the_users_home(
                 assert said.returncode == 2 and lacks in said.stdout, said.stdout
             assert run(["bash", "setup_env.sh"], project, env=env).returncode == 0
             assert (venv / "bin" / "process_worker_pool.py").exists()
-            (venv / "bin" / "process_worker_pool.py").write_text(f"#!{venv}/bin/python\nimport nowhere\n")
+            (module,) = venv.glob(
+                "lib/python3*/site-packages/parsl/executors/high_throughput/process_worker_pool.py"
+            )
+            module.unlink()  # it may be a link to what other environments have
+            module.write_text("import nowhere\n")
             said = bash("source activate.sh && python run.py --check", project, env=env)
             assert (
                 "WRONG:  workers cannot be started: ModuleNotFoundError: No module named 'nowhere'"

@@ -43,6 +43,10 @@ INSIDE = {  # "module:class", or "module:" -> names
     # interchange.py: forgets a block that PBS has ended.
     "parsl.executors.high_throughput.interchange:Interchange": "expire_bad_managers "
     "_ready_managers start",
+    # worker_pool.py: workers are forked, and share what no death can lock.
+    "parsl.multiprocessing:": "SpawnContext",
+    "parsl.executors.high_throughput.process_worker_pool:": "SpawnContext worker",
+    "parsl.executors.high_throughput.process_worker_pool:Manager": "_start_worker start",
     # config.py starts workers by a script of ours; for --dry-run a block is made without qsub.
     "parsl.executors.high_throughput.executor:": "DEFAULT_LAUNCH_CMD",
     "parsl.dataflow.rundirs:": "make_rundir",
