@@ -154,10 +154,9 @@ def test_of_24_rows_7_fail_in_three_ways_and_17_have_their_numbers(project):
     assert user(project, LOCAL).returncode == 1
     assert ledger(project, "start") == {x: 1 + (x in ways) for x in range(24)}
     edit(project, "apps.py", '{"energy": float', '{"twice": 2 * float')
-    (project / "inputs" / "sweep.csv").write_text(HEADER + "3,0\n4,0\n")
     done = user(project, f"{LOCAL} --again simulate")
-    assert done.returncode == 0, done.stdout
-    assert {(row["x"], row["twice"]) for row in results(project)} == {("3", "60.0"), ("4", "80.0")}
+    assert done.returncode == 1, done.stdout
+    assert {int(row["x"]): row["twice"] for row in results(project)}.items() >= {3: "60.0", 4: "80.0"}.items()
     assert ledger(project, "start")[3] == 1
     # An edited template makes another folder, and it is said that the results are of earlier code.
     edit(project, "templates/in.md", "way=", "# new\nway=")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import facts, imported
+from . import facts, imported, prefix
 from .rules import Case, OneOf, Problem, Problems, Within
 
 SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -300,8 +300,8 @@ def _wrong_with_package(name, project):
         return f"{why}, so each worker imports it"
     if project and (Path(project, f"{first}.py").exists() or Path(project, first).is_dir()):
         return "it is of this project: each worker imports that itself, once what it uses is there"
-    is_of_tasks = importlib.util.find_spec("parsl") is not None  # this Python
-    if is_of_tasks and importlib.util.find_spec(first) is None:
+    is_whole = all(map(importlib.util.find_spec, prefix.NEEDED))  # else that is said, and enough
+    if is_whole and importlib.util.find_spec(first) is None:
         return "there is no such package in this environment"
     return None
 
