@@ -93,7 +93,7 @@ def measured(total, number):
 
 """
 )
-OURS = """
+MODEL = """
 import functools
 from parsl import python_app
 from polaris.session import session
@@ -102,7 +102,10 @@ from polaris.session import session
 def model():
     import bench_work
     return bench_work.load()
-
+"""
+OURS = (
+    MODEL
+    + """
 @python_app
 def use(rows):
     import bench_work
@@ -112,16 +115,11 @@ with session(name="inference", mode="local") as run:
     found = [row["found"] for row in run.map(use, ({"text": text} for text in texts), batch=BATCH)]
     measured(sum(found), len(found))
 """
-OURS_VECTORS = """
-import functools
+)
+OURS_VECTORS = (
+    MODEL
+    + """
 import numpy
-from parsl import python_app
-from polaris.session import session
-
-@functools.cache
-def model():
-    import bench_work
-    return bench_work.load()
 
 @python_app
 def use(rows):
@@ -137,6 +135,7 @@ with session(name="inference", mode="local") as run:
     total = sum(float(numpy.load(file).sum()) for file in {row["file"] for row in found})
     measured(total, len(found))
 """
+)
 RAY = """
 import shutil
 import ray

@@ -1,14 +1,13 @@
-"""Programs of other shapes than a sweep: rows through run.map, a stage graph of plain calls, a steering loop.
+"""Programs of other shapes than a sweep: rows through run.map, a steering loop, a model.
 
     .venv/bin/python benchmarks/shapes.py                     everything, about twelve minutes
-    .venv/bin/python benchmarks/shapes.py graph steering      parts of it
+    .venv/bin/python benchmarks/shapes.py steering rows       parts of it
     .venv/bin/python benchmarks/shapes.py rows --old REV      rows beside another revision of this template
 
-Rows: empty ones, seconds of the whole run by `python run.py --mode local`, and memory of its process. Graph: 10,000
-empty plain calls in two stages and a fan-in, in a session and by parsl.load() with the same configuration,
-alternating. Steering: 200 evaluations of 0.5 s on two workers by run.submit, each decided by the results so
-far; killed after 60, restarted; beside the ideal of 50 s. Inference: 2,000 texts of 20 ms, in batches of 64, by a
-model that takes 5 s to load, on two workers; beside the ideal of 25 s. Then killed half way, and run again.
+Rows: empty ones, seconds of the whole run by `python run.py --mode local`, and memory of its process. Steering:
+200 evaluations of 0.5 s on two workers by run.submit, each decided by the results so far; killed after 60,
+restarted; beside the ideal of 50 s. Inference: 2,000 texts of 20 ms, in batches of 64, by a model that takes 5 s
+to load, on two workers; beside the ideal of 25 s. Then killed half way, and run again.
 """
 
 import argparse
@@ -67,37 +66,6 @@ def task(row):
 if __name__ == "__main__":
     sys.exit(cli.main("inputs/sweep.csv", INPUTS, ("value",), task, lambda *_: None))
 """
-STAGES = """
-from parsl import python_app
-
-
-@python_app
-def first(x):
-    return x
-
-
-@python_app
-def second(x):
-    return x
-
-
-@python_app
-def last(inputs=()):
-    return len(inputs)
-"""
-GRAPH = """
-import sys, time
-import stages
-{load}:
-    stages.first(0).result()
-    began = time.perf_counter()
-    a = [stages.first(i) for i in range(5000)]
-    b = [stages.second(each) for each in a]
-    assert stages.last(inputs=b).result() == 5000
-    print("RATE", 10001 / (time.perf_counter() - began))
-"""
-OURS = "from polaris.session import session\nwith session()"
-PLAIN = "import parsl\nfrom config import fresh_config\nwith parsl.load(fresh_config('local'))"
 STEER = """
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -238,20 +206,6 @@ def rows(project, revision):
             )
 
 
-def graph(project):
-    (project / "stages.py").write_text(STAGES)
-    rates = {"session": [], "parsl.load": []}
-    for _ in range(ROUNDS):
-        for name, load in (("session", OURS), ("parsl.load", PLAIN)):
-            (project / "graph.py").write_text(GRAPH.format(load=load))
-            said = shell(project, "python graph.py").stdout
-            rates[name].append(float(said.partition("RATE ")[2].split()[0]))
-    ratios = [ours / plain for ours, plain in zip(*rates.values(), strict=True)]
-    for name, found in rates.items():
-        print(f"graph, 10,001 empty calls  {name:10} {statistics.median(found):7,.0f} calls/s")
-    print(f"{'':>16} ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
-
-
 def steering(project):
     (project / "steer.py").write_text(STEER)
     shutil.rmtree(project / "results" / "steering", ignore_errors=True)
@@ -329,13 +283,11 @@ def inference(project):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", help="rows, graph, steering, inference")
+    parser.add_argument("parts", nargs="*", help="rows, steering, inference")
     parser.add_argument("--old", help="a revision of this template to compare rows with")
     args = parser.parse_args()
-    parts = args.parts or ["graph", "steering", "inference", "rows"]
+    parts = args.parts or ["steering", "inference", "rows"]
     project = ready()
-    if "graph" in parts:
-        graph(project)
     if "steering" in parts:
         steering(project)
     if "inference" in parts:

@@ -103,6 +103,7 @@ def row(ways, workers, with_torch, rounds, limits):
             found[way].append(one(project, way, workers, with_torch))
     base = list(ways)[-1]
     goals = []
+    what = f"{workers} workers, {'torch' if with_torch else 'empty'} tasks"
     for place, name in ((0, "first"), (1, "last")):
         cells = []
         for way in ways:

@@ -5,18 +5,15 @@ import re
 import textwrap
 
 import pytest
-from conftest import results, user
+from conftest import NOTE, results, user
 
 pytestmark = pytest.mark.slow
 
 LOCAL = "python run.py --mode local"
-APPS = """
+APPS = (
+    NOTE
+    + """
 from parsl import python_app
-
-
-def note(*words):
-    with open("LEDGER", "a") as file:
-        file.write("-".join(map(str, words)) + " ")
 
 
 @python_app
@@ -52,6 +49,7 @@ def score(rows):
         open(path, "w").write(str([row["temperature"] for row in rows]))
     return path.places
 """
+)
 RUN = """
 import sys
 from polaris import cli

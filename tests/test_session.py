@@ -9,19 +9,17 @@ import textwrap
 import time
 
 import pytest
-from conftest import Terminal, edit, results, user, user_env
+from conftest import NOTE, Terminal, edit, results, user, user_env
 
 pytestmark = pytest.mark.slow
 
 LOCAL = "python run.py --mode local"
-APPS = """
+APPS = (
+    textwrap.indent(NOTE, "    ")
+    + """
     import os
     import time
     from parsl import File, bash_app, join_app, python_app
-
-    def note(*words):
-        with open("LEDGER", "a") as file:
-            file.write("-".join(map(str, words)) + " ")
 
     @python_app
     def square(x, plus=0):
@@ -61,6 +59,7 @@ APPS = """
     def chain(x):
         return analyse(simulate(x))
 """
+)
 RUN = """
 import sys
 from polaris import cli

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import facts, machine, prefix
+from .imported import WORKER_POOL
 from .machine import PROJECT
 
 MONITORED = 30  # seconds between looks at the resources that a task uses
 NO_GPUS = "export CUDA_VISIBLE_DEVICES="  # shell text: CPU workers leave them to others
-WORKER_POOL = "parsl.executors.high_throughput.process_worker_pool"
 SLOW = 120  # seconds that Parsl's program for workers may take to say what it can
 
 

@@ -3,18 +3,15 @@
 Not to be imported elsewhere: what it does, it does at once.
 """
 
-import ctypes
 import gc
 import os
 import signal
 
 from . import imported
-
-NAMES = "POLARIS_PRELOAD"  # variable with the names of packages, as worker_pool.py sets it
-PR_SET_PDEATHSIG = 1
+from .interchange import end_with_parent
 
 server = os.getpid()
-why_not = imported.load(os.environ.get(NAMES, "").split())
+why_not = imported.load(os.environ.get(imported.PRELOAD, "").split())
 
 
 def _begin() -> None:
@@ -22,7 +19,7 @@ def _begin() -> None:
     if os.getppid() != server:
         return
     # Its end is not known to the node's manager without the server, which would start it twice.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     imported.reseed()
 
 

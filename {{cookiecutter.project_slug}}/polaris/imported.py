@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import gc
 import importlib
-import importlib.machinery
 import os
 import random
 import sys
@@ -30,7 +29,9 @@ OWN_START = {
     "jax": "it has threads of its own",
     "tensorflow": "it has threads of its own",
 }
-ALWAYS = ("parsl", "parsl.executors.high_throughput.executor", "polaris.on_worker")
+WORKER_POOL = "parsl.executors.high_throughput.process_worker_pool"  # Parsl's program for workers
+ALWAYS = ("parsl", WORKER_POOL, "polaris.on_worker")
+PRELOAD = "POLARIS_PRELOAD"  # variable with the names of packages, of the process they come from
 # Those of a module of OpenMP's that are read when it loads, before a worker has its cores.
 BINDINGS = ("GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND")
 DEVICES = "/dev/nvidia"
@@ -52,7 +53,7 @@ def packages_of(path: Path, seen: set[Path] | None = None) -> list[str]:
         return []  # whoever imports it hears of that
     found = {}
     for name in _imports(tree):
-        own = _own_module(name)
+        own = own_module(name)
         for each in packages_of(own, seen) if own else [name]:
             found[each] = True
     return list(found)
@@ -78,10 +79,11 @@ def _is_never_loaded(test):
     return said.endswith("TYPE_CHECKING") or said.startswith("__name__ ==")
 
 
-def _own_module(name):
-    """The file of a module of the project's; None for another one."""
+def own_module(name: str, project: Path = PROJECT) -> Path | None:
+    """The file of a module of the project's, or its folder; None for another one."""
     first = name.partition(".")[0]
-    for path in (PROJECT / f"{first}.py", PROJECT / first / "__init__.py"):
+    folder = project / first
+    for path in (project / f"{first}.py", folder / "__init__.py", folder):
         if path.exists():
             return path
     return None
@@ -100,7 +102,7 @@ def load(preload: list[str]) -> str | None:
     """Import all of it in this process; why no worker may be forked of it, else None."""
     names = [*ALWAYS, *packages_of(PROJECT / "apps.py"), *preload]
     for name in dict.fromkeys(names):
-        if _own_module(name) and name not in ALWAYS or has_own_start(name):
+        if own_module(name) and name not in ALWAYS or has_own_start(name):
             continue
         try:
             importlib.import_module(name)
@@ -108,8 +110,7 @@ def load(preload: list[str]) -> str | None:
             if name in preload:
                 said = "".join(traceback.format_exception_only(error)).strip()
                 print(f"preload: {name} cannot be imported: {said}", file=sys.stderr, flush=True)
-    # Parsl's program for workers runs as __main__, in each of them.
-    sys.modules.pop("parsl.executors.high_throughput.process_worker_pool", None)
+    sys.modules.pop(WORKER_POOL, None)  # it runs as __main__ in each worker: what it uses is there
     return _cannot_be_forked()
 
 

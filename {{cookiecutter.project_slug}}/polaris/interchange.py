@@ -24,8 +24,7 @@ def main() -> None:
     """What Parsl's own interchange.py does, for the class below."""
     parent = int(sys.argv[1])  # which may be gone by now, as os.getppid() could not tell
     os.setpgid(0, 0)  # a terminal sends Ctrl-C to every process of its foreground group
-    if sys.platform == "linux":  # killed -9, run.py takes it along
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGTERM)
+    end_with_parent(SIGTERM)  # killed -9, run.py takes it along
     if os.getppid() != parent:
         return  # killed meanwhile
 
@@ -34,6 +33,12 @@ def main() -> None:
     setproctitle("parsl: HTEX interchange")
     settings = pickle.load(sys.stdin.buffer)
     forgetting_class()(**settings).start()
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process that signal when its parent ends, however it does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def forgetting_class() -> type:

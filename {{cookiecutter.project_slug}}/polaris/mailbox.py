@@ -110,9 +110,8 @@ class Queue:
         with self.turn.locked():  # who waits, one at a time, is killed without a message
             self._wait(timeout if block else 0)
             _, task, _ = self.first()
-            self.in_hand.claim(task)
+            self.in_hand.claim(task)  # until Parsl notes that this worker has it
             _, thing = self._taken()
-            self.in_hand.have(task)
         return thing
 
     def _wait(self, seconds):
@@ -136,9 +135,6 @@ class Queue:
     def _taken(self):
         size = ABOUT.size + INLINE
         message, files, _, _ = socket.recv_fds(self.exit, size, 1, socket.MSG_CMSG_CLOEXEC)
-        if not message:
-            time.sleep(GONE)
-            raise queue.Empty
         about = ABOUT.unpack_from(message)
         if files:
             return about, _opened(files[0])
@@ -237,21 +233,16 @@ class InHand:
         """This worker takes that task from the queue now."""
         self.numbers[_this_worker()] = 2 * task + CLAIMED
 
-    def have(self, task: int) -> None:
-        """This worker has that task."""
-        self.numbers[_this_worker()] = 2 * task + HAD
-
     def __setitem__(self, worker: int, task: dict) -> None:
         self.numbers[worker] = 2 * task["task_id"] + HAD
 
     def pop(self, worker: int) -> dict:
         """What the worker had, and has no more; KeyError where it had nothing."""
         value = self.numbers[worker]
-        task, rest = divmod(value - HAD, 2)
-        if value == 0 or (rest and self._is_still_there(task)):
-            self.numbers[worker] = 0
-            raise KeyError(worker)
         self.numbers[worker] = 0
+        task, is_claimed = divmod(value - HAD, 2)
+        if value == 0 or (is_claimed and self._is_still_there(task)):
+            raise KeyError(worker)
         if self.is_ours:
             self.lost.task = (worker, task)
         return {"task_id": task}

@@ -119,9 +119,8 @@ class Map(Job):
             self.count.known = 0
             return
         self.work.refuse_columns(self.source.columns)
-        columns = self.source.columns
         name = self.table.name
-        self.use(ResultTable(self.session.folder, name, columns, self.outputs_given))
+        self.use(ResultTable(self.session.folder, name, self.source.columns, self.outputs_given))
         self.plan.table = self.table
         self.plan.choose(self.session.choice)
         self.plan.read_results()

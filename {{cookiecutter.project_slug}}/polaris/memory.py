@@ -95,6 +95,7 @@ class Memory:
         self.before = taken()
         self.said = False
         self.said_of_results = False
+        self.largest = 0  # bytes of a result that was looked at
 
     def foresee(self, calls: int) -> str | None:
         """Once, where the calls in flight take a large part of it: that, and what to do."""
@@ -113,6 +114,7 @@ class Memory:
 
     def foresee_results(self, size: int, workers: int) -> str | None:
         """Once, where results of so many bytes, one of each worker, take a large part of it."""
+        self.largest = size
         need = size * workers
         if self.said_of_results or self.limit is None or need < SHARE * self.limit.size:
             return None

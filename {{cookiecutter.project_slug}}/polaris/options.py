@@ -298,7 +298,7 @@ def _wrong_with_package(name, project):
     why = imported.has_own_start(name)
     if why is not None:
         return f"{why}, so each worker imports it"
-    if project and (Path(project, f"{first}.py").exists() or Path(project, first).is_dir()):
+    if project and imported.own_module(name, Path(project)):
         return "it is of this project: each worker imports that itself, once what it uses is there"
     is_whole = all(map(importlib.util.find_spec, prefix.NEEDED))  # else that is said, and enough
     if is_whole and importlib.util.find_spec(first) is None:

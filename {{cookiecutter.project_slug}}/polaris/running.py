@@ -154,6 +154,8 @@ class Running:
 
     def came(self, size: int) -> None:
         """A result of so many bytes came from a worker: say it where all of them would not fit."""
+        if size <= self.memory.largest:
+            return
         workers = sum(block.workers for block in self.blocks)
         said = self.memory.foresee_results(size, workers)
         if said:
@@ -218,12 +220,8 @@ class Running:
 
     def slow_starts(self) -> list[str]:
         """In words, why the workers of a node were started one by one, and not at once."""
-        reasons = {}
-        for executor in self.kernel.executors.values():
-            why = getattr(executor, "spawned", "")
-            if why:
-                reasons[f"workers start one by one: {why}"] = True
-        return list(reasons)
+        reasons = [getattr(each, "spawned", "") for each in self.kernel.executors.values()]
+        return [f"workers start one by one: {why}" for why in dict.fromkeys(reasons) if why]
 
     def losses(self) -> str | None:
         """In words, how many tries were lost with a worker, node or block."""

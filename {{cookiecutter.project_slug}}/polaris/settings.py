@@ -134,11 +134,12 @@ def found(config, mode, every_file=False, jobs: int | None = None, **known) -> l
         lines += _of_a_run_in_it(given, of_job)
         if not every_file:
             return lines
-    for problem in checks.check(given, submitting=mode == "blocks", typed=True):
+    of_config = checks.check(given, submitting=mode == "blocks", typed=True)
+    for problem in of_config:
         place = f"{in_config(problem.name)} = {problem.given!r}"
         lines.append(_line(place, problem))
     if every_file:
-        lines += _of_driver(given, jobs, known)
+        lines += _of_driver(given, jobs, known, of_config)
     if mode == "blocks" and "PBS_JOBID" in os.environ:
         lines += _of_blocks_from_it(given, of_job)
     return list(dict.fromkeys(lines))
@@ -249,8 +250,8 @@ def _in_job(problem, of_job):
 
 
 # --- driver.pbs -----------------------------------------------------------------------------------
-def _of_driver(given, jobs, known):
-    """Those of driver.pbs, for the qsub that follows."""
+def _of_driver(given, jobs, known, said):
+    """Those of driver.pbs, for the qsub that follows. said: problems of config.py."""
     try:
         text = (PROJECT / "driver.pbs").read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -262,7 +263,7 @@ def _of_driver(given, jobs, known):
         if not problem.given:
             what = f"driver.pbs: {NAMES[problem.name]}"
         lines.append((problem.fatal, f"{what} {problem.wrong}"))
-    for problem in _of_a_qsub(written, given, jobs, known):
+    for problem in _of_a_qsub(written, given, jobs, known, said):
         where = "driver.pbs"
         if problem.name in numbers:
             where += f" line {numbers[problem.name]}"
@@ -271,7 +272,7 @@ def _of_driver(given, jobs, known):
     return lines
 
 
-def _of_a_qsub(written, given, jobs, known):
+def _of_a_qsub(written, given, jobs, known, said):
     """Problems of a job as driver.pbs asks for it, that runs with the options of config.py."""
     job = written._replace(
         **known,
@@ -286,7 +287,6 @@ def _of_a_qsub(written, given, jobs, known):
     )
     inside = "PBS_JOBID" in os.environ
     submitting = inside or jobs is not None or shutil.which("qsub") is not None
-    said = checks.check(given, typed=True)
     for problem in checks.check(job, submitting=submitting):
         if problem.name not in SAME_IN_JOB or (problem.name in SHARED and problem not in said):
             yield problem

@@ -17,10 +17,8 @@ import runpy
 import sys
 from multiprocessing import forkserver
 
-from .imported import SPAWNED, tell
+from .imported import PRELOAD, SPAWNED, WORKER_POOL, tell
 from .mailbox import Count, InHand, Queue
-
-POOL = "parsl.executors.high_throughput.process_worker_pool"
 
 
 class Context:
@@ -79,14 +77,14 @@ class Context:
 
 def main(packages: str, arguments: list[str]) -> None:
     """Run Parsl's program for workers in this process."""
-    os.environ["POLARIS_PRELOAD"] = packages.replace(",", " ").replace("-", "")
+    os.environ[PRELOAD] = "" if packages == "-" else packages.replace(",", " ")
     forkserver.set_forkserver_preload(["polaris.fork_server"])
     forkserver.ensure_running()  # it imports while this process does
     import parsl.multiprocessing
 
     parsl.multiprocessing.SpawnContext = Context()
     sys.argv = arguments
-    runpy.run_module(POOL, run_name="__main__", alter_sys=True)
+    runpy.run_module(WORKER_POOL, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
