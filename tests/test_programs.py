@@ -292,6 +292,31 @@ def test_two_tasks_that_want_the_same_folder_do_not_write_into_each_other(projec
     assert ledger(project, "end")[7] == before + 1 and (folder / "final.xyz").exists()
 
 
+def test_of_many_that_end_at_the_same_time_none_takes_a_finished_folder_away(project):
+    ensemble(project, [])
+    (project / "md").write_text('#!/bin/bash\ncp in.md result.txt\necho "Total wall time"\n')
+    said = mine(
+        project,
+        """
+        import multiprocessing
+        from polaris.programs import run_in_folder
+
+        def work(x):
+            try:
+                given = dict(inputs={"x": x, "way": 0}, templates="templates", command=["./md"])
+                return run_in_folder(**given, done="Total wall time")["folder"]
+            except BaseException as error:
+                return repr(error)
+
+        with multiprocessing.get_context("fork").Pool(6) as pool:
+            found = [each for x in range(60) for each in pool.map(work, [x] * 6, chunksize=1)]
+        print(len(set(found)), [each for each in found if not each.startswith("results/runs/")])
+        """,
+    )
+    assert said == "60 []\n"
+    assert len(list((project / "results" / "runs").glob("*/finished.json"))) == 60
+
+
 def test_templates_keep_their_subfolders_binaries_modes_and_links(project):
     ensemble(project, [])
     templates = project / "templates"

@@ -822,7 +822,7 @@ def test_run_py_is_stopped_where_none_of_the_first_rows_has_what_outputs_names(p
     assert ended.returncode == 2 and "Traceback" not in ended.stdout
     lacks = "its result lacks pressure, of the columns of results/results.csv; it has value"
     assert lacks in ended.stdout
-    assert "none of the first 20 rows has a result; line " in ended.stdout
+    assert "none of the first 20 rows has a result; inputs/sweep.csv line " in ended.stdout
 
 
 def test_a_mistake_of_task_itself_for_one_row_is_that_rows(project):

@@ -143,6 +143,8 @@ class Folder:
             except OSError:
                 if not self.path.exists():
                     raise
+                if self.is_finished():  # since the last look
+                    break
                 os.rename(self.path, self.tries / f"{FAILED}-{time.time_ns()}")  # it has no mark
         shutil.rmtree(self.tries, ignore_errors=True)
         with contextlib.suppress(OSError):  # those of others are in there

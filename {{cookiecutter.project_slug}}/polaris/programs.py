@@ -82,7 +82,11 @@ def run_in_folder(
     patterns = [keep] if isinstance(keep, str) else list(keep)
     folder = Folder(PROJECT / within, program.name, program.digest, rule)
     if not folder.is_finished():
-        _make(folder, program, patterns)
+        try:
+            _make(folder, program, patterns)
+        except Exception:
+            if not folder.is_finished():  # else another task has, and took this one's place away
+                raise
     place = shown(folder.path)
     if parse is None:
         return {"folder": place}
@@ -108,8 +112,7 @@ def _make(folder, program, patterns):
         return
     said = _last_words(place, folder.rule.log)
     failed = folder.put_aside(place)
-    if not folder.is_finished():  # by another task, meanwhile
-        raise ProgramFailed(f"{said} ({wrong}; {shown(failed)})")
+    raise ProgramFailed(f"{said} ({wrong}; {shown(failed)})")
 
 
 def _last_words(place, log):
