@@ -18,7 +18,8 @@ BUDGET = (
 )
 MOST_ROWS_OUT = 50_000  # rows in flight, where they go out in groups
 ENOUGH = 20  # rows that tell how long the others will take
-HELD = 64_000_000  # bytes of results, as which rows may be with Parsl; two for each worker may be
+HELD = 64_000_000  # bytes of results, as which rows may be with Parsl, beside EACH of each worker
+EACH = 2  # tasks for each worker: one that it runs, one that waits
 WINDOW = 1000  # tasks in flight, at least; more where there are more workers
 
 
@@ -66,14 +67,14 @@ class Sizes:
         wanted = self.fixed or self._learnt()
         wanted = min(wanted, facts.ROWS_PER_TASK)
         if waiting is not None:
-            wanted = min(wanted, waiting // (2 * self.workers))
+            wanted = min(wanted, waiting // (EACH * self.workers))
         return max(1, wanted)
 
     def _learnt(self):
         if self.mean >= self.short:
             return 1
         by_time = int(self.target / max(self.mean, 1e-6))
-        return min(self.most, by_time, self._held() // (2 * self.workers))
+        return min(self.most, by_time, self._held() // (EACH * self.workers))
 
     def room(self, size: int) -> int:
         """How many rows may be with Parsl. Few, until it is known how long they take; fewer, where
@@ -83,14 +84,14 @@ class Sizes:
 
     def _held(self):
         """How many rows' results run.py may keep at a time."""
-        return max(2 * self.workers, int(HELD / max(self.bytes, 1)))
+        return max(EACH * self.workers, int(HELD / max(self.bytes, 1)))
 
     def _room(self, size):
         if not self.grouped:
             return self.window
         if self.fixed is None and self.known < ENOUGH:
             return max(4 * self.workers, 2 * ENOUGH)
-        return max(self.window, min(4 * self.workers * size, MOST_ROWS_OUT))
+        return max(self.window, min(EACH * self.workers * size, MOST_ROWS_OUT))
 
 
 def as_one_task(session, app, rows: list, timeout: float | None, owner):

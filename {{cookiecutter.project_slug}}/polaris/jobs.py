@@ -52,6 +52,10 @@ class Flight:
         if self.left == 0:
             self.job.landed(self)
 
+    def let_go(self) -> None:
+        """Of its rows, once all is done: Python may find much later that nothing needs it."""
+        self.items = self.futures = ()
+
 
 class Job:
     """What fills one table of results: how a task's end is written down. See Map and Submits."""

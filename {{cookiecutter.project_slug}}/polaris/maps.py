@@ -266,6 +266,7 @@ class Map(Job):
             self._group_ended(flight)
         else:
             self._row_ended(flight.items[0])
+        flight.let_go()
 
     def _row_ended(self, item):
         error, tried = self.end_of(item)
@@ -303,6 +304,7 @@ class Map(Job):
                 continue
             self._failed_in_group(item, error, tried)
         self.back.extend(items[len(opened) :])  # not begun: the group had taken its time
+        empty_group(future)
 
     def _failed_in_group(self, item, error, tried):
         self.record_try(item, tried)
@@ -379,6 +381,13 @@ def open_group(future: Future, name: str):
             tried["status"] = "failed"
             tried["cause"] = one_line(error)
         yield result, error, tried, on_worker.size_of(told)
+
+
+def empty_group(future: Future) -> None:
+    """Let go of what a group was sent and brought back: Parsl's record of it stays for a while."""
+    future.result().clear()
+    _, rows, _ = future.task_record["args"]
+    rows.clear()
 
 
 def refuse_outputs(outputs) -> None:

@@ -6,6 +6,7 @@ that calls millions at once fills a login node before the first ends; rows of ru
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import socket
@@ -16,6 +17,8 @@ from . import facts
 
 SHARE = 0.25  # of the memory, from which on it is said
 FEW = 1000  # calls in flight that nothing is said of, whatever run.py holds
+SMALL = 100_000  # bytes of a result, some hundreds of which may lie about for a while
+OBJECTS = 10_000  # new ones between two looks for cycles; Python's own number is 700
 NONE = 1 << 60  # bytes that no limit has: the word of Linux for none is larger
 ROOT = Path("/")
 
@@ -132,3 +135,27 @@ def in_words(size: float) -> str:
             number = size / least
             return f"{number:,.0f} {unit}" if number >= 100 else f"{number:.2g} {unit}"
     return f"{size / 1e3:.0f} kB"
+
+
+class Garbage:
+    """How often Python looks for objects in cycles, which Parsl's records of calls are part of.
+
+    A whole look goes through the records of all calls in flight: a fifth of the time of a graph of
+    10,000 calls. What has ended stays until the next one, so with large results it looks as usual.
+    """
+
+    def __init__(self):
+        self.usual = None  # gc's thresholds, while it looks less often
+
+    def look_less(self, in_flight: int, largest: int) -> None:
+        """Where many calls are in flight, and the largest result so far has few bytes."""
+        if in_flight < FEW or largest > SMALL:
+            self.look_as_usual()
+        elif self.usual is None and 0 < gc.get_threshold()[0] < OBJECTS:
+            self.usual = gc.get_threshold()
+            gc.set_threshold(OBJECTS, *self.usual[1:])
+
+    def look_as_usual(self) -> None:
+        if self.usual is not None:
+            gc.set_threshold(*self.usual)
+            self.usual = None

@@ -17,7 +17,7 @@ from .blocks import Blocks, PartOfParslDied, Parts, WorkersDie, all_answered
 from .errors import Stop, Unfinished
 from .kernel import Calls, Kernel
 from .lock import BEAT
-from .memory import Memory
+from .memory import Garbage, Memory
 from .threads import Threads
 from .views import Clock
 from .walltime import Walltime
@@ -60,6 +60,7 @@ class Running:
         self.memory = Memory()
         self.walltime = Walltime(mode)
         self.say_of_thread = threading.excepthook
+        self.garbage = Garbage()
         self.writer = Writer(session)
         self.watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -148,7 +149,9 @@ class Running:
 
     def _foresee(self):
         """Say, before it is spent, that the memory will not do for the calls of the program."""
-        said = self.memory.foresee(len(self.calls.running))
+        in_flight = len(self.calls.running)
+        self.garbage.look_less(in_flight, self.memory.largest)
+        said = self.memory.foresee(in_flight)
         if said:
             self.session.screen.say(said)
 
@@ -281,6 +284,7 @@ class Running:
         self.closed.set()
         self.watcher.join(BEAT)
         self.writer.close()
+        self.garbage.look_as_usual()
         self.show(last=True)
         self.session.screen.show(self.view.close)
         if not at_once:

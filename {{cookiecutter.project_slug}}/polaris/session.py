@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-import queue
 import socket
 import sys
 import threading
@@ -33,6 +32,7 @@ from .submits import Pool, Submits
 from .tally import Tally
 from .views import asked_line_by_line
 from .work import name_of
+from .writing import Ended
 
 TICK = 0.25  # seconds between looks at the run while the program waits for it
 
@@ -120,7 +120,7 @@ class Session:
         self.choice = choice  # choosing.Choice, which rows run; None: all
         self.config = None
         self.tally = Tally()
-        self.ended = queue.SimpleQueue()  # what has ended and is to be written down
+        self.ended = Ended()
         self.calls = Calls(self.ended.put, self.tally, self.why_not, self.kinds)
         self.signals = Signals(self.stop, lambda: self.stopping is not None)
         self.jobs = {}  # name of a table -> what fills it

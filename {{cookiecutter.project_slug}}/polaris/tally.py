@@ -62,7 +62,9 @@ class Tally:
 
     def app(self, name: str) -> Count:
         with self.lock:
-            return self.apps.setdefault(name, Count())
+            if name not in self.apps:
+                self.apps[name] = Count()
+            return self.apps[name]
 
     def called(self, name: str) -> None:
         count = self.app(name)

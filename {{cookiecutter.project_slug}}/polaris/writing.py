@@ -4,6 +4,7 @@ the ends.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import queue
 import threading
@@ -17,7 +18,39 @@ from .machine import shown
 from .parsl_parts import about_try
 
 FIRST_TRACES = 20  # of the failed calls of an app, that are kept
-TICK = 0.5  # seconds between looks while nothing ends
+PACE = 0.1  # seconds that a plain call waits for others, to be written down with them
+
+
+class Ended:
+    """What has ended and is to be written down, for the thread that writes.
+
+    A row or run.submit's call wakes it at once: its future waits for its line. Nothing waits for
+    that of a plain call.
+    """
+
+    def __init__(self):
+        self.at_once = queue.SimpleQueue()
+        self.plain = collections.deque()
+
+    def put(self, ended) -> None:
+        if isinstance(ended, Called) and ended.owner is None:
+            self.plain.append(ended)
+        else:
+            self.at_once.put(ended)
+
+    def empty(self) -> bool:
+        return self.at_once.empty() and not self.plain
+
+    def within(self, seconds: float) -> list:
+        """All that ended since last asked; waits so long for what is written at once."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            found.append(self.at_once.get(timeout=seconds))
+            while True:
+                found.append(self.at_once.get_nowait())
+        while self.plain:
+            found.append(self.plain.popleft())
+        return found
 
 
 class Writer:
@@ -43,18 +76,8 @@ class Writer:
 
     def _write(self):
         while not self.closed.is_set():
-            self._write_down(self.ended_within(TICK))
-        self._write_down(self.ended_within(0))
-
-    def ended_within(self, seconds: float) -> list:
-        """What ended since last asked; at least one thing, if one ends within so many seconds."""
-        found = []
-        with contextlib.suppress(queue.Empty):
-            first = self.ended.get(timeout=seconds) if seconds else self.ended.get_nowait()
-            found.append(first)
-            while True:
-                found.append(self.ended.get_nowait())
-        return found
+            self._write_down(self.ended.within(PACE))
+        self._write_down(self.ended.within(0))
 
     def _write_down(self, found):
         if time.monotonic() - self.looked > BEAT:  # it was suspended
@@ -85,7 +108,8 @@ class Writer:
     def _call_ended(self, ended):
         future, owner = ended
         task = future.task_record
-        self.calls.owner_of(task, forget=True)
+        if owner is not None:
+            self.calls.owner_of(task, forget=True)
         rows = 1 if owner is None else len(owner.lines)
         self.session.running.came(bytes_of(future) // rows)
         counted = owner is None or owner.counted
