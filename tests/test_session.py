@@ -153,6 +153,38 @@ def test_calls_that_will_not_fit_the_memory_are_said_once_before_it_is_full(proj
     assert said(ended, "rows") == ["2000"] and "calls wait or run" not in ended
 
 
+@pytest.mark.parametrize("mine", ["", "gc.set_threshold(50_000)", "gc.disable()", "gc.set_threshold(0)"])
+def test_garbage_is_looked_for_less_often_only_while_many_calls_wait(project, mine):
+    """Each look goes through Parsl's records of them all. What the program has set itself, it keeps."""
+    apps = APPS + """
+    @python_app
+    def nothing(x, before=None):
+        return x
+    """  # fmt: skip
+    program = f"""
+        import gc, time
+        {mine or "pass"}
+        def looks():
+            return gc.get_threshold()[0] if gc.isenabled() else 0
+        usual = looks()
+        first = apps.wait(2, "a")
+        calls = [apps.nothing(x, first) for x in range(2000)]
+        time.sleep(1.2)
+        waiting = looks()
+        print("sum", sum(call.result() for call in calls))
+        last = apps.wait(1, "b").result()
+        print("looks", usual, waiting, looks())
+    """
+    write(project, program, apps=apps)
+    ended = done(project)
+    assert said(ended, "sum") == ["1999000"]
+    (looks,) = said(ended, "looks")
+    usual, waiting, afterwards = map(int, looks.split())
+    assert usual == afterwards and waiting == (usual if mine else 10_000), looks
+    record = (project / "results" / "tasks.csv").read_text().splitlines()
+    assert len(record) == 1 + 2002, "each call has its line"
+
+
 def test_large_results_of_short_rows_come_in_small_groups_and_are_said(project):
     """A group that becomes too large gives back what it has not begun: all the same each row once."""
     little = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import facts, machine, prefix
+from .errors import one_line
 from .imported import WORKER_POOL
 from .machine import PROJECT
 
@@ -228,16 +230,24 @@ def _pack(venv, new, packed):
 def problem_of_start(mode: str) -> str | None:
     """Why no worker would start here, in words; None where it does. Loads Parsl's program.
 
-    As a block does it: by its name, after activate.sh; in mode local beside the Python that runs
-    this.
+    As a block does it: by its name, after activate.sh; in mode local by the Python that runs this.
     """
-    load = _this_environment()
-    if mode != "local":
-        activate = shlex.quote(f"{PROJECT}/activate.sh")
-        load = f"source {activate}"
-    script = f"{load} || exit 1; exec python3 -c 'import {WORKER_POOL}'"
-    wrong = machine.complaint(["bash", "-c", script], SLOW)
+    wrong = _problem_here() if mode == "local" else _problem_of_block()
     return wrong and f"workers cannot be started: {wrong}"
+
+
+def _problem_here():
+    try:
+        importlib.import_module(WORKER_POOL)
+    except Exception as error:
+        return one_line(error)
+    return None
+
+
+def _problem_of_block():
+    activate = shlex.quote(f"{PROJECT}/activate.sh")
+    script = f"source {activate} || exit 1; exec python3 -c 'import {WORKER_POOL}'"
+    return machine.complaint(["bash", "-c", script], SLOW)
 
 
 def lacks_worker_pool(ours: bool) -> Path | None:
