@@ -105,6 +105,9 @@ def test_a_value_of_one_map_leaves_the_other_whole_and_the_end_says_what_is_a_pa
     assert "2 of 2 tasks done, of a part of the rows, in " in said and "4 of 4 tasks done, in " in said
     made = "what the program printed, drew and wrote is of these alone"
     assert said.splitlines()[-1] == f"a part only, --only seed=3: 2 of 6 rows of inputs/sweep.csv; {made}"
+    assert user(project, "python -m polaris.report").returncode == 0
+    page = (project / "results" / "report.html").read_text()
+    assert "finished, a part of the rows alone (--only seed=3)." in page
     # A number is of each map.
     said = ran(project, "--only 2")
     assert "ROWS [(2.2, 1), (2.2, 2)] 2\n" in said
@@ -153,6 +156,11 @@ def test_rows_that_the_program_itself_gives_or_reads_are_chosen_too(project):
     write(project, 'print("ROWS", len(run.map(apps.ising, [{"temperature": 2.2, "seed": 1}])))', given="")
     wrong = "the rows given has no row with a column sed; there are seed, temperature"
     assert f"--only sed=3: {wrong}" in ran(project, "--only sed=3", status=2)
+    # A comma may be part of a value.
+    texts = [{"text": "a,b"}, {"text": "c"}, {"text": "b"}]
+    write(project, f'print("ROWS", sorted(row["text"] for row in run.map(apps.embed, {texts})))', given="")
+    assert "with a comma in a value: '\"text=...,...\"'" in ran(project, "--only text=a,b", status=2)
+    assert "ROWS ['a,b', 'c']\n" in ran(project, """--only '"text=a,b"' --only text=c""")
     write(project, "print(apps.simulate(2.2, 1).result())", given="")
     said = ran(project, "--only 2")
     assert said.splitlines()[-1].startswith("--only 2 chose nothing: ") and "a part" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Iterator
 
@@ -46,19 +47,21 @@ def names_of(source) -> list[str]:
 def pairs_of(option: str, given: list[str]) -> dict[str, list[str]]:
     """{column: texts of values, of which one is meant} of each "column=value,...".
 
-    Conditions on different columns hold together, and of one column any of its values.
+    Conditions on different columns hold together, and of one column any of its values. One with a
+    comma in its value stands in double quotes, as a cell of a CSV file does.
     """
     pairs = {}
     what = "so many rows (from 1 on)" if option == "--only" else "an app"
     for text in given:
-        for part in text.split(","):
+        for part in next(csv.reader([text]), [""]):
             name, sign, value = part.partition("=")
             if not sign or not name.strip():
                 allowed = f"{what}, or column=value,..."
                 first = text.partition("=")[0].strip()
                 if first and part.strip() and first != part:
                     allowed += (
-                        f"; of several values each has its column: {first}=...,{first}={part}"
+                        f"; of several values each has its column: {first}=...,{first}={part}; "
+                        f"with a comma in a value: '\"{first}=...,...\"'"
                     )
                 raise Refused(f"{option} {text}: is not understood: {allowed}")
             pairs.setdefault(name.strip(), []).append(value.strip())

@@ -149,9 +149,7 @@ class Running:
 
     def _foresee(self):
         """Say, before it is spent, that the memory will not do for the calls of the program."""
-        in_flight = len(self.calls.running)
-        self.garbage.look_less(in_flight, self.memory.largest)
-        said = self.memory.foresee(in_flight)
+        said = self.memory.foresee(len(self.calls.running))
         if said:
             self.session.screen.say(said)
 
@@ -163,6 +161,10 @@ class Running:
         said = self.memory.foresee_results(size, workers)
         if said:
             self.session.screen.say(said)
+
+    def look_for_garbage(self) -> None:
+        """Have Python look for it less often, as long as many calls are in flight."""
+        self.garbage.look_less(len(self.calls.running), self.memory.largest)
 
     def _look_at_the_clock(self):
         margin = max(block.margin() for block in self.blocks)

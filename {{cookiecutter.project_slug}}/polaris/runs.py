@@ -210,7 +210,9 @@ class Run:
         if not self.ending:
             return "goes on" if self.goes_on else "was cut off"
         words = self.ending["stopped"]
-        return f"stopped by {words}" if words else "finished"
+        how = f"stopped by {words}" if words else "finished"
+        only = self.ending.get("only")
+        return f"{how}, a part of the rows alone ({only})" if only else how
 
     # --- its tasks --------------------------------------------------------------------------------
     @property

@@ -77,6 +77,7 @@ class Writer:
     def _write(self):
         while not self.closed.is_set():
             self._write_down(self.ended.within(PACE))
+            self.session.running.look_for_garbage()
         self._write_down(self.ended.within(0))
 
     def _write_down(self, found):
