@@ -186,6 +186,35 @@ def test_again_sets_aside_the_results_of_the_rows_of_this_run_alone(project):
     assert len(results(project)) == 8
 
 
+@pytest.mark.parametrize("typed", ["--again simulate --only seed=2", "--again seed=2"])
+def test_rows_of_a_cached_app_are_computed_anew_not_found_in_its_cache(project, typed):
+    body = 'print("ROWS", apps.simulate(9.9, 1).result(), len(run.map(apps.simulate, sweep)))'
+    write(project, body, given="sweep")
+    assert "ROWS 9.9 6\n" in ran(project)
+    said = ran(project, typed)
+    assert "results.csv: 2 results will be computed anew" in said
+    given_up = "7 cached results of simulate, of other rows and calls too, are not used any more"
+    assert given_up in said
+    # The other rows have their results in the table; the call of no row is made again.
+    again = {"simulate-2.2-2", "simulate-2.3-2", "simulate-9.9-1"}
+    assert {name for name, times in computed(project).items() if times == 2} == again
+    assert "ROWS 9.9 6\n" in ran(project) and sum(computed(project).values()) == 10
+    # A row may also be what a function makes of cached calls: those are found again, and that is said.
+    write(project, """
+        def task(row):
+            return apps.ising(apps.simulate(row["temperature"], 1), row["seed"])
+        print("ROWS", len(run.map(task, sweep, table="made")))
+    """, given="sweep")  # fmt: skip
+    ran(project)
+    before = computed(project)
+    said = ran(project, "--again task")
+    assert "made.csv: 6 results will" in said
+    assert "what its rows take of other apps with cache=True is found again" in said
+    assert {name for name, times in computed(project).items() if times > before[name]} == {
+        f"ising-{temperature}-{seed}" for temperature in (2.2, 2.3) for seed in (1, 2, 3)
+    }
+
+
 def test_a_failure_names_its_file_and_line_there_and_on_the_screen(project):
     write(project, 'run.map(apps.embed, lines("inputs/*.txt"), table="text").wait()')
     for name, text in (("a", "one\ntwo\nthree\n"), ("b", "four\nbad five\n")):

@@ -172,7 +172,7 @@ def test_garbage_is_looked_for_less_often_only_while_many_calls_wait(project, mi
         time.sleep(1.2)
         waiting = looks()
         print("sum", sum(call.result() for call in calls))
-        last = apps.wait(1, "b").result()
+        last = apps.wait(3, "b").result()
         print("looks", usual, waiting, looks())
     """
     write(project, program, apps=apps)

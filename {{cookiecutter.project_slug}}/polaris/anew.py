@@ -49,7 +49,8 @@ class Of:
         self.inputs = inputs
         self.text = text
         self.wanted = wanted
-        self.found = []  # (table, keys of rows that run now or None, its columns)
+        self.found = []  # (table, keys of rows that run now or None, its app)
+        self.is_a_part = bool(wanted) or session.choice is not None  # not all results of the app
         self.others = 0  # results of rows that do not run now
 
     def look(self) -> None:
@@ -64,7 +65,7 @@ class Of:
                 continue
             if not self.wanted and about["app"] != self.text:
                 continue
-            self.found.append((table, self._keys(table, about)))
+            self.found.append((table, self._keys(table, about), about["app"]))
         if self.wanted:
             self._refuse_unknown(columns)
         elif not self.found and not self._may_have_cached_calls():
@@ -111,13 +112,18 @@ class Of:
 
     def take(self) -> None:
         """Take the results out, and say how many; Refused where there are none."""
-        taken = sum(self._take(table, keys) for table, keys in self.found)
-        forgotten = 0
-        if not self.wanted and self.session.choice is None:
-            forgotten = self.session.forget(self.text)
-        if forgotten:
-            number = f"{forgotten} cached results" if forgotten > 0 else "the cached results"
-            print(f"--again {self.text}: {number} are not used any more")
+        apps = set() if self.is_a_part else {self.text}
+        taken = forgotten = 0
+        for table, keys, app in self.found:
+            number = self._take(table, keys)
+            taken += number
+            if number:  # else a cached result would come back as the row's
+                apps.add(app)
+        for app in sorted(apps):
+            forgotten += abs(self._forget(app))
+        if taken and not forgotten and self.session.has_cached():
+            found = "what its rows take of other apps with cache=True is found again"
+            print(f"--again {self.text}: {found}: those have an --again of their own")
         if taken or forgotten:
             return
         none = (
@@ -128,6 +134,15 @@ class Of:
         if self.others:
             none = f"none of its {self.others} results is of a row that this run has"
         raise Refused(f"--again {self.text}: {none}")
+
+    def _forget(self, app):
+        """Give up the cached results of an app, all of them: which is of which row is not known."""
+        forgotten = self.session.forget(app)
+        if forgotten:
+            number = f"{forgotten} cached results" if forgotten > 0 else "the cached results"
+            of = f" of {app}, of other rows and calls too," if self.is_a_part else ""
+            print(f"--again {self.text}: {number}{of} are not used any more")
+        return forgotten
 
     def _take(self, table, keys):
         others = self.others

@@ -10,6 +10,7 @@ import gc
 import os
 import re
 import socket
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ SHARE = 0.25  # of the memory, from which on it is said
 FEW = 1000  # calls in flight that nothing is said of, whatever run.py holds
 SMALL = 100_000  # bytes of a result, some hundreds of which may lie about for a while
 OBJECTS = 10_000  # new ones between two looks for cycles; Python's own number is 700
+CALM = 2  # seconds without many calls, after which it looks as usual
 NONE = 1 << 60  # bytes that no limit has: the word of Linux for none is larger
 ROOT = Path("/")
 
@@ -146,10 +148,14 @@ class Garbage:
 
     def __init__(self):
         self.usual = None  # gc's thresholds, while it looks less often
+        self.crowded = -CALM  # when many calls were in flight
 
     def look_less(self, in_flight: int, largest: int) -> None:
         """Where many calls are in flight, and the largest result so far has few bytes."""
-        if in_flight < FEW or largest > SMALL:
+        now = time.monotonic()
+        if in_flight >= FEW:
+            self.crowded = now
+        if now > self.crowded + CALM or largest > SMALL:
             self.look_as_usual()
         elif self.usual is None and 0 < gc.get_threshold()[0] < OBJECTS:
             self.usual = gc.get_threshold()
