@@ -158,7 +158,11 @@ def test_rows_that_the_program_itself_gives_or_reads_are_chosen_too(project):
     assert f"--only sed=3: {wrong}" in ran(project, "--only sed=3", status=2)
     # A comma may be part of a value.
     texts = [{"text": "a,b"}, {"text": "c"}, {"text": "b"}]
-    write(project, f'print("ROWS", sorted(row["text"] for row in run.map(apps.embed, {texts})))', given="")
+    write(
+        project,
+        f'print("ROWS", sorted(row["text"] for row in run.map(apps.embed, {texts}, table="texts")))',
+        given="",
+    )
     assert "with a comma in a value: '\"text=...,...\"'" in ran(project, "--only text=a,b", status=2)
     assert "ROWS ['a,b', 'c']\n" in ran(project, """--only '"text=a,b"' --only text=c""")
     write(project, "print(apps.simulate(2.2, 1).result())", given="")
@@ -188,7 +192,7 @@ def test_again_sets_aside_the_results_of_the_rows_of_this_run_alone(project):
 
 @pytest.mark.parametrize("typed", ["--again simulate --only seed=2", "--again seed=2"])
 def test_rows_of_a_cached_app_are_computed_anew_not_found_in_its_cache(project, typed):
-    body = 'print("ROWS", apps.simulate(9.9, 1).result(), len(run.map(apps.simulate, sweep)))'
+    body = 'print("ROWS", apps.simulate(9.9, 1).result(), len(list(run.map(apps.simulate, sweep))))'
     write(project, body, given="sweep")
     assert "ROWS 9.9 6\n" in ran(project)
     said = ran(project, typed)
@@ -203,7 +207,7 @@ def test_rows_of_a_cached_app_are_computed_anew_not_found_in_its_cache(project, 
     write(project, """
         def task(row):
             return apps.ising(apps.simulate(row["temperature"], 1), row["seed"])
-        print("ROWS", len(run.map(task, sweep, table="made")))
+        print("ROWS", len(list(run.map(task, sweep, table="made"))))
     """, given="sweep")  # fmt: skip
     ran(project)
     before = computed(project)
