@@ -7,6 +7,7 @@ from .errors import Refused
 from .keys import Keys, key_of
 from .machine import shown
 from .result_table import ResultTable
+from .wanted import is_app
 
 FAILED = "failed"  # rows that every run tries again, asked for or not
 
@@ -112,19 +113,15 @@ class Of:
 
     def take(self) -> None:
         """Take the results out, and say how many; Refused where there are none."""
-        apps = set() if self.is_a_part else {self.text}
-        taken = forgotten = 0
-        for table, keys, app in self.found:
-            number = self._take(table, keys)
-            taken += number
-            if number:  # else a cached result would come back as the row's
-                apps.add(app)
-        for app in sorted(apps):
-            forgotten += abs(self._forget(app))
-        if taken and not forgotten and self.session.has_cached():
-            found = "what its rows take of other apps with cache=True is found again"
+        taken = {app for table, keys, app in self.found if self._take(table, keys)}
+        # Else a cached result would come back as the row's.
+        apps = taken if self.is_a_part else taken | {self.text}
+        forgotten = [self._forget(app) for app in sorted(apps)]
+        functions = [app for app in sorted(taken) if not is_app(app)]
+        if functions and self.session.has_cached():
+            found = f"what {functions[0]} takes of apps with cache=True is found again"
             print(f"--again {self.text}: {found}: those have an --again of their own")
-        if taken or forgotten:
+        if taken or any(forgotten):
             return
         none = (
             "no row of the results has these values"
@@ -168,4 +165,7 @@ class Of:
 
     def _is_chosen(self, row):
         choice = self.session.choice
-        return choice is None or Part(choice, "", list(row))(row)
+        if choice is None:
+            return True
+        choice.by_again = True
+        return Part(choice, "", list(row))(row)

@@ -102,6 +102,7 @@ class Choice:
         self.wanted = wanted
         self.known = set()
         self.parts = {}
+        self.by_again = False  # whether --again asked which results of run.submit are meant
 
     def of(self, words: str, columns: Iterable[str]) -> Part:
         """What it chooses of some rows, before they are read; kept, for what is said at the end.

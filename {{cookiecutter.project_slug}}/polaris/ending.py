@@ -145,7 +145,7 @@ def say_the_part(session) -> None:
     if parts:
         made = "what the program printed, drew and wrote is of these alone"
         print(f"a part only, {choice.text}: {', '.join(parts)}; {made}", flush=True)
-    elif not choice.parts and session.stopping is None:
+    elif not (choice.parts or choice.by_again) and session.stopping is None:
         chooses = "rows of run.map and of the tables given to cli.main, read in main"
         print(f"{choice.text} chose nothing: it chooses {chooses}; all of the program ran")
 

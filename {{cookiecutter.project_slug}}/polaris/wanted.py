@@ -45,6 +45,11 @@ def refuse_unknown(labels: list[str]) -> None:
         raise Refused("\n".join(lines))
 
 
+def is_app(name: str) -> bool:
+    """Whether an app of a module of the project has that name: else it is a function of rows."""
+    return any(name == each for _, each, _ in _apps())
+
+
 def _apps() -> Iterator[tuple]:
     """(file, name, app) of each app in the modules of the user's that are imported."""
     from parsl.app.app import AppBase
