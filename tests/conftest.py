@@ -334,6 +334,13 @@ def polaris(ready, bake):
     return make
 
 
+def pytest_configure():
+    """As on a terminal: nohup, or a script's background, has the programs of the tests ignore these."""
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
 def pytest_sessionfinish(session):
     """What became of the rows under all faults is summed up, whichever process injected them: nothing is lost."""
     import faults

@@ -92,9 +92,9 @@ def ensemble(project, rows, steps="steps=1 pause=0"):
 
 
 def ledger(project, what):
-    """How often each row did something."""
-    lines = (project / "ledger").read_text().splitlines()
-    return Counter(int(line.split()[1]) for line in lines if line.startswith(what))
+    """How often each row did something; one whose folder was taken away before it read its input, says no row."""
+    lines = [line.split() for line in (project / "ledger").read_text().splitlines()]
+    return Counter(int(words[1]) for words in lines if words[0] == what and len(words) > 1)
 
 
 def mine(project, script, **options):
