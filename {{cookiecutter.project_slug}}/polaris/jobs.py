@@ -113,7 +113,9 @@ class Job:
         unknown = [] if wrong else self.table.unknown_names(result)
         if unknown and self.all_outputs:
             anew = f"python run.py --again {self.work.name} begins the table anew"
-            if self.plan is not None and self.plan.others:  # which --again leaves there
+            if self.session.choice is not None:
+                anew = f"python run.py --again {self.work.name}, without --only, begins it anew"
+            elif self.plan is not None and self.plan.others:  # which --again leaves there
                 anew = "move the file away, which has results of other rows, too"
             mend = f"leave it out, name what is kept by outputs=(...), or {anew}"
             has = f"its result has {', '.join(unknown)}"

@@ -136,5 +136,8 @@ class Tally:
         total = self.total
         of = f" of {total}" if total is not None else ""
         words = f"{self.left}{of} tasks left"
-        apps = [f"{name} {count.left}" for name, count in self.apps.items() if count.left > 0]
-        return f"{words} ({', '.join(apps)})" if apps else words
+        if not self.apps:
+            return words
+        counts = {**self.tables, **self.apps}
+        parts = [f"{name} {count.left}" for name, count in counts.items() if count.left > 0]
+        return f"{words} ({', '.join(parts)})" if parts else words
