@@ -14,7 +14,7 @@ import pytest
 from conftest import HEADER, ROOT, Terminal, edit, results, run, runs_an_executable, sweep, user, user_env
 from pbs.server import PBS
 from polaris import folder as folder_of_results
-from polaris import history, machine, memory, runs, spent, timeline, views
+from polaris import history, machine, memory, runs, spent, tally, timeline, views
 from polaris.advice import advice
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -179,6 +179,14 @@ def test_the_report_opens_in_a_browser_without_errors_or_requests(seen, tmp_path
     if os.environ.get("SCREENSHOTS"):
         for name in ("report", "live"):
             shutil.copy(tmp_path / f"{name}.png", ROOT / "docs" / f"{name}.png")
+
+
+def test_what_is_left_counts_rows_and_calls_of_the_same_app_apart():
+    left = tally.Tally()
+    left.tables["work"] = tally.Count(8)
+    for app in ("work", "total"):
+        left.called(app)
+    assert left.left_in_words() == "10 of 10 tasks left (work 8, work 1, total 1)"
 
 
 # --- the views -----------------------------------------------------------------------------------

@@ -51,7 +51,6 @@ class Of:
         self.text = text
         self.wanted = wanted
         self.found = []  # (table, keys of rows that run now or None, its app)
-        self.is_a_part = bool(wanted) or session.choice is not None  # not all results of the app
         self.others = 0  # results of rows that do not run now
 
     def look(self) -> None:
@@ -78,6 +77,11 @@ class Of:
                 )
                 none += "there are no results of that name here"
             raise Refused(f"--again {self.text}: {none}{there}")
+
+    @property
+    def is_a_part(self) -> bool:
+        """Whether not all results of an app are meant."""
+        return bool(self.wanted) or self.session.choice is not None
 
     def _may_have_cached_calls(self):
         """Which have no rows: `--only` chooses none of them."""
@@ -115,7 +119,7 @@ class Of:
         """Take the results out, and say how many; Refused where there are none."""
         taken = {app for table, keys, app in self.found if self._take(table, keys)}
         # Else a cached result would come back as the row's.
-        apps = taken if self.is_a_part else taken | {self.text}
+        apps = taken if self.is_a_part else {self.text}
         forgotten = [self._forget(app) for app in sorted(apps)]
         functions = [app for app in sorted(taken) if not is_app(app)]
         if functions and self.session.has_cached():

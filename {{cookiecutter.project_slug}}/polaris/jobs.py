@@ -51,10 +51,7 @@ class Flight:
         self.left -= 1
         if self.left == 0:
             self.job.landed(self)
-
-    def let_go(self) -> None:
-        """Of its rows, once all is done: Python may find much later that nothing needs it."""
-        self.items = self.futures = ()
+            self.items = self.futures = ()  # it is part of a cycle, which may stay for a while
 
 
 class Job:

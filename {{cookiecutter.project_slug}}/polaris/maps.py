@@ -266,7 +266,6 @@ class Map(Job):
             self._group_ended(flight)
         else:
             self._row_ended(flight.items[0])
-        flight.let_go()
 
     def _row_ended(self, item):
         error, tried = self.end_of(item)
@@ -304,7 +303,6 @@ class Map(Job):
                 continue
             self._failed_in_group(item, error, tried)
         self.back.extend(items[len(opened) :])  # not begun: the group had taken its time
-        empty_group(future)
 
     def _failed_in_group(self, item, error, tried):
         self.record_try(item, tried)
@@ -359,7 +357,7 @@ def _place_of(error):
 
 def open_group(future: Future, name: str):
     """Of a group that ended, for each row begun: (result, error, what the record of tries says of
-    it, bytes that came back).
+    it, bytes that came back). What it was sent and brought back is let go of once all is open.
     """
     record = future.task_record
     sent = record["exec_fu"]
@@ -370,7 +368,9 @@ def open_group(future: Future, name: str):
         "try": 0,
         "submitted": sent.submitted,
     }
-    for told, began, took in future.result():
+    _, rows, _ = record["args"]
+    brought = future.result()
+    for told, began, took in brought:
         tried = dict(common)
         tried["started"] = round(began, 3)
         tried["ended"] = round(began + took, 3)
@@ -381,13 +381,8 @@ def open_group(future: Future, name: str):
             tried["status"] = "failed"
             tried["cause"] = one_line(error)
         yield result, error, tried, on_worker.size_of(told)
-
-
-def empty_group(future: Future) -> None:
-    """Let go of what a group was sent and brought back: Parsl's record of it stays for a while."""
-    future.result().clear()
-    _, rows, _ = future.task_record["args"]
-    rows.clear()
+    rows.clear()  # Parsl's record of the group stays for a while
+    brought.clear()
 
 
 def refuse_outputs(outputs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 import time
 from collections.abc import Iterable
@@ -56,14 +57,12 @@ class Tally:
     def __init__(self):
         self.start = time.monotonic()
         self.tables = {}
-        self.apps = {}
+        self.apps = collections.defaultdict(Count)
         self.last_failure = None
         self.lock = threading.Lock()
 
     def app(self, name: str) -> Count:
         with self.lock:
-            if name not in self.apps:
-                self.apps[name] = Count()
             return self.apps[name]
 
     def called(self, name: str) -> None:
@@ -138,6 +137,6 @@ class Tally:
         words = f"{self.left}{of} tasks left"
         if not self.apps:
             return words
-        counts = {**self.tables, **self.apps}
-        parts = [f"{name} {count.left}" for name, count in counts.items() if count.left > 0]
+        counts = [*self.tables.items(), *self.apps.items()]  # they may have a name in common
+        parts = [f"{name} {count.left}" for name, count in counts if count.left > 0]
         return f"{words} ({', '.join(parts)})" if parts else words
